@@ -1,0 +1,1 @@
+"""Instalment plans: arithmetic, schedules, captures, refunds, the money journal."""

@@ -1,0 +1,1 @@
+"""The authorization server: client authentication, access tokens, proofs, pairwise subjects, consents."""

@@ -1,0 +1,1 @@
+"""Scenario offers: search, signed quotes, disclosure evidence, acceptance."""

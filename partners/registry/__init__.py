@@ -1,0 +1,1 @@
+"""Partners, their apps, agreements and keys."""

@@ -1,0 +1,1 @@
+"""What bank and partner owe each other, day by day."""

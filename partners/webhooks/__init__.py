@@ -1,0 +1,1 @@
+"""Endpoints, signed deliveries, retries."""

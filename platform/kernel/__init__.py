@@ -1,0 +1,1 @@
+"""What every domain leans on: settings, time, ids, money, database, outbox, audit; imports nobody of ours."""

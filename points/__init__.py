@@ -1,0 +1,1 @@
+"""The unified points and membership ledger."""

@@ -1,0 +1,1 @@
+"""What an activity earns: rules, multipliers, reversals by source event."""

@@ -1,0 +1,1 @@
+"""Wallets, lots, holds, entries: the double-entry core."""

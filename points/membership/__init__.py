@@ -1,0 +1,1 @@
+"""Members, levels, tiers, entitlements."""
