@@ -1,0 +1,121 @@
+"""PostgreSQL: the pool, the transaction, and records read into structs.
+
+Nothing below the edge commits. Every wait has a deadline: for a connection, for a lock, for a statement.
+"""
+
+import time
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import TYPE_CHECKING, TypeVar
+
+import asyncpg
+import msgspec
+
+from kernel.clock import DatabaseClock
+from kernel.errors import Unavailable
+
+if TYPE_CHECKING:
+    Connection = asyncpg.Connection[asyncpg.Record] | asyncpg.pool.PoolConnectionProxy[asyncpg.Record]
+    Pool = asyncpg.Pool[asyncpg.Record]
+else:
+    Connection = asyncpg.Connection
+    Pool = asyncpg.Pool
+
+T = TypeVar("T")
+
+ACQUIRE_SECONDS = 2.0
+COMMAND_SECONDS = 30.0
+
+
+class DatabaseBusy(Unavailable):
+    """The service is at its limit of parallel work; nothing happened, try again in a moment."""
+
+
+class OutcomeUnknown(Unavailable):
+    """The connection was lost at the moment of commit, so the outcome is unknown. Repeat with the same Idempotency-Key."""
+
+
+async def open_pool(
+    url: str,
+    *,
+    size: int = 8,
+    statement_timeout_ms: int = 5_000,
+    lock_timeout_ms: int = 2_000,
+    application: str = "tessera",
+) -> Pool:
+    """A pool whose connections time out by themselves and speak jsonb as Python values."""
+    return await asyncpg.create_pool(
+        url,
+        min_size=min(2, size),
+        max_size=size,
+        init=_teach_json,
+        command_timeout=COMMAND_SECONDS,
+        timeout=5,
+        server_settings={
+            "application_name": application,
+            "timezone": "UTC",
+            "statement_timeout": str(statement_timeout_ms),
+            "lock_timeout": str(lock_timeout_ms),
+            "idle_in_transaction_session_timeout": "10000",
+            "default_transaction_isolation": "read committed",
+        },
+    )
+
+
+async def _teach_json(connection: Connection) -> None:
+    await connection.set_type_codec(
+        "jsonb",
+        schema="pg_catalog",
+        encoder=lambda value: msgspec.json.encode(value).decode(),
+        decoder=msgspec.json.decode,
+    )
+
+
+@asynccontextmanager
+async def acquire(pool: Pool) -> AsyncGenerator[Connection, None]:
+    """A connection for as long as the block runs, or DatabaseBusy when none comes free in time."""
+    try:
+        connection = await pool.acquire(timeout=ACQUIRE_SECONDS)
+    except (TimeoutError, OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError):
+        raise DatabaseBusy from None
+    try:
+        yield connection
+    finally:
+        await pool.release(connection, timeout=5)
+
+
+@asynccontextmanager
+async def transaction(pool: Pool) -> AsyncGenerator[Connection, None]:
+    """One transaction on one connection: commits when the block ends, rolls back when it raises."""
+    async with acquire(pool) as connection:
+        begun = connection.transaction()
+        await begun.start()
+        try:
+            yield connection
+        except BaseException:
+            if not connection.is_closed():
+                await begun.rollback()
+            raise
+        try:
+            await begun.commit()
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CrashShutdownError, OSError):
+            raise OutcomeUnknown from None
+
+
+async def tell_time(clock: DatabaseClock, connection: Connection) -> None:
+    """Set `clock` from the database."""
+    asked_at = time.monotonic()
+    reading: datetime = await connection.fetchval("SELECT clock_timestamp()")
+    clock.set(reading, asked_at=asked_at, answered_at=time.monotonic())
+
+
+def read(record: asyncpg.Record | None, kind: type[T]) -> T:
+    """The record as a struct of `kind`; the statement promised that there is one."""
+    assert record is not None, f"a statement that must return a {kind.__name__} returned nothing"
+    return msgspec.convert(dict(record), kind)
+
+
+def read_if_any(record: asyncpg.Record | None, kind: type[T]) -> T | None:
+    """The record as a struct of `kind`, or None when there is no record."""
+    return None if record is None else msgspec.convert(dict(record), kind)

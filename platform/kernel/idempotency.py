@@ -1,0 +1,103 @@
+"""Same key, same answer: the record of a request commits with its effect.
+
+`begin` waits (bounded by lock_timeout) for a request in flight under the same key, so parallel copies of one request
+get one effect and equal answers. A refused request leaves no record: nothing happened, it may be tried again.
+"""
+
+import zlib
+from datetime import datetime
+from uuid import UUID
+
+import asyncpg
+from msgspec import Struct
+
+from kernel.database import Connection, read_if_any
+from kernel.errors import Conflict, Malformed, Unprocessable
+from kernel.vault import sha256
+
+KEY_LENGTH_MAX = 255
+_COMPRESS_OVER_BYTES = 2_048
+
+
+class IdempotencyKeyMissing(Malformed):
+    """This call moves value, so it needs an Idempotency-Key header of 1 to 255 visible ASCII characters."""
+
+
+class IdempotencyKeyReused(Unprocessable):
+    """The Idempotency-Key was used before with another request."""
+
+
+class IdempotencyInProgress(Conflict):
+    """A request with this Idempotency-Key is still being worked on; repeat in a moment."""
+
+
+class StoredAnswer(Struct, frozen=True, kw_only=True):
+    """The answer the first request got."""
+
+    fingerprint: bytes
+    status: int
+    body: bytes
+    compressed: bool
+
+    def content(self) -> bytes:
+        return zlib.decompress(self.body) if self.compressed else self.body
+
+
+BEGIN = "SELECT * FROM kernel_idempotency_begin($1, $2)"
+
+REMEMBER = """
+INSERT INTO kernel_idempotency (app_id, key_hash, fingerprint, status, body, compressed, created_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+"""
+
+FORGET_OLD = """
+DELETE FROM kernel_idempotency
+ WHERE (app_id, key_hash) IN (SELECT app_id, key_hash FROM kernel_idempotency WHERE created_at < $1 LIMIT $2)
+"""
+
+
+def check_key(key: str | None) -> str:
+    """The key as sent, bare or as a quoted structured-field string."""
+    bare = (key or "").strip().removeprefix('"').removesuffix('"')
+    if not 0 < len(bare) <= KEY_LENGTH_MAX or not all("!" <= character <= "~" for character in bare):
+        raise IdempotencyKeyMissing
+    return bare
+
+
+def fingerprint(method: str, path: str, body: bytes) -> bytes:
+    """What makes two requests the same: method, path and the client's bytes."""
+    return sha256(method, path, body)
+
+
+async def begin(connection: Connection, *, app_id: UUID, key: str, fingerprint: bytes) -> StoredAnswer | None:
+    """The stored answer if this request was answered before; None if it is new, and then it is ours until commit."""
+    try:
+        record = await connection.fetchrow(BEGIN, app_id, sha256(key))
+    except asyncpg.LockNotAvailableError:
+        raise IdempotencyInProgress from None
+    stored = read_if_any(record, StoredAnswer)
+    if stored is not None and stored.fingerprint != fingerprint:
+        raise IdempotencyKeyReused
+    return stored
+
+
+async def remember(
+    connection: Connection,
+    *,
+    app_id: UUID,
+    key: str,
+    fingerprint: bytes,
+    status: int,
+    body: bytes,
+    now: datetime,
+) -> None:
+    """Keep the answer, in the transaction of its effect."""
+    compressed = len(body) > _COMPRESS_OVER_BYTES
+    kept = zlib.compress(body, 1) if compressed else body
+    await connection.execute(REMEMBER, app_id, sha256(key), fingerprint, status, kept, compressed, now)
+
+
+async def forget_old(connection: Connection, *, before: datetime, limit: int = 1_000) -> int:
+    """Drop records older than the contract keeps them; returns how many."""
+    result = await connection.execute(FORGET_OLD, before, limit)
+    return int(result.rpartition(" ")[2])
