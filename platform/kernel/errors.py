@@ -5,10 +5,12 @@ Refusal
 ├── Unauthenticated  401  nobody knows who is asking
 ├── Forbidden        403  known, but not allowed
 ├── Absent           404  not there, or not the caller's
+├── WrongMethod      405  the route exists, but not for this method
 ├── Conflict         409  the state of the thing does not allow it
 ├── TooLarge         413
 ├── Unprocessable    422  understood, but breaks a rule of the contract
 ├── Exhausted        429  over a limit that is the caller's own
+├── Failed           500  a bug of ours; the transaction was rolled back
 └── Unavailable      503  ours to solve; nothing happened, or the outcome is unknown
 
 A refusal rolls the transaction back. Where it must leave a mark, the service returns an outcome instead.
@@ -66,6 +68,10 @@ class Absent(Refusal):
     code = "not_found"
 
 
+class WrongMethod(Refusal):
+    """The route exists, but not for this method."""
+
+
 class Conflict(Refusal):
     """The present state does not allow this."""
 
@@ -80,6 +86,10 @@ class Unprocessable(Refusal):
 
 class Exhausted(Refusal):
     """The caller's own limit is used up."""
+
+
+class Failed(Refusal):
+    """Something failed on our side."""
 
 
 class Unavailable(Refusal):

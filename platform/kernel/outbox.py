@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from kernel.database import Connection
+from kernel.database import Connection, read
 from kernel.ids import new_id
 
 
@@ -47,3 +47,40 @@ async def enqueue(connection: Connection, events: Sequence[Event], *, now: datet
         [event.payload for event in events],
         now,
     )
+
+
+class Stamped(Struct, frozen=True, kw_only=True):
+    """A run of events that just got their positions."""
+
+    events: int
+    #: None when nothing was waiting
+    first_position: int | None
+    last_position: int | None
+
+
+LOCK_STAMPING = "SELECT pg_try_advisory_xact_lock(hashtextextended('outbox.position', 0))"
+
+STAMP_POSITIONS = """
+WITH waiting AS MATERIALIZED (
+    SELECT w.bucket, w.id, nextval('outbox_event_position') AS position
+      FROM (SELECT bucket, id FROM outbox_event WHERE position IS NULL ORDER BY ordinal LIMIT $1) AS w
+), stamped AS (
+    UPDATE outbox_event AS e
+       SET position = w.position
+      FROM waiting AS w
+     WHERE e.bucket = w.bucket AND e.id = w.id
+    RETURNING e.position
+)
+SELECT count(*)::int AS events, min(position) AS first_position, max(position) AS last_position FROM stamped
+"""
+
+
+async def stamp_positions(connection: Connection, *, limit: int) -> Stamped:
+    """Give waiting events their positions, in the order in which they were written.
+
+    One transaction at a time: a second caller gets nothing, so no position ever becomes visible after a higher one.
+    The lock is its own statement, because the statement that stamps must see what the holder before committed.
+    """
+    if not await connection.fetchval(LOCK_STAMPING):
+        return Stamped(events=0, first_position=None, last_position=None)
+    return read(await connection.fetchrow(STAMP_POSITIONS, limit), Stamped)

@@ -1,0 +1,50 @@
+# Two commands on a machine with Python 3.11+ and make: `make demo` and `make test`.
+PYTHON ?= python3
+BIN    := .venv/bin
+STAMP  := .venv/installed
+DATA   ?= var
+ORDERS ?=
+ONLY   ?=
+
+.PHONY: help demo serve test check bench clean lock docs
+
+help:
+	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
+
+$(STAMP): requirements-dev.lock pyproject.toml
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "Python 3.11 or newer is needed")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/pip install --quiet --disable-pip-version-check --require-hashes --no-deps -r requirements-dev.lock
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-build-isolation --no-deps --editable .
+	@touch $(STAMP)
+
+demo: $(STAMP) ## the main job, start to finish, on embedded servers
+	$(BIN)/tessera demo --data-dir $(DATA)
+
+serve: $(STAMP) ## the platform on http://127.0.0.1:8080
+	$(BIN)/tessera serve --data-dir $(DATA)
+
+test: $(STAMP) ## every test, on real PostgreSQL and Valkey
+	$(BIN)/pytest -q -n 2 --dist loadfile
+
+check: $(STAMP) ## lint, types, import contracts, generated documents
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/python -m docs.generate --check
+
+docs: $(STAMP) ## write docs/errors.md and docs/configuration.md anew
+	$(BIN)/python -m docs.generate
+
+bench: $(STAMP) ## measure; ORDERS=FILE takes a real order file, ONLY=name a part
+	$(BIN)/python -m bench $(if $(ORDERS),--orders $(ORDERS)) $(if $(ONLY),--only $(ONLY))
+
+lock: ## renew uv.lock and the hash-pinned exports (needs uv)
+	env -u UV_FIND_LINKS -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL -u UV_INDEX_URL uv lock
+	uv export --quiet --frozen --no-emit-project --no-header --no-dev -o requirements.lock
+	uv export --quiet --frozen --no-emit-project --no-header -o requirements-dev.lock
+
+clean: ## remove what was built and the embedded data
+	rm -rf .venv $(DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +

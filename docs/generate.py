@@ -1,0 +1,65 @@
+"""Writes the documents that the code itself decides: docs/errors.md and docs/configuration.md; `--check` only compares."""
+
+import sys
+from pathlib import Path
+
+import gateway.app  # noqa: F401 - importing it imports every refusal
+from kernel.problem import catalogue, status_of
+from kernel.settings import describe
+from partners.oauth.scopes import SCOPES
+
+HERE = Path(__file__).parent
+
+
+def errors() -> str:
+    """The catalogue of problem codes."""
+    lines = [
+        "# Errors",
+        "",
+        "Every refusal is an `application/problem+json` document (RFC 9457) with a stable `code`. "
+        "`type` is `{base}/problems/{code}` and answers with the sentence below. After a refusal nothing has changed; "
+        "only `outcome_unknown` leaves that open: repeat the call with the same `Idempotency-Key`.",
+        "",
+        "The OAuth endpoints answer as RFC 6749 §5.2 says: `error` and `error_description`.",
+        "",
+        "| status | code | meaning |",
+        "|---|---|---|",
+    ]
+    lines += [
+        f"| {status_of(refusal)} | `{refusal.code}` | {refusal.sentence()} |" for refusal in catalogue()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def configuration() -> str:
+    """Every setting, and every scope."""
+    lines = [
+        "# Configuration",
+        "",
+        "Settings are environment variables, read once at start. An unknown `TESSERA_` variable stops the start.",
+        "",
+        "| variable | default | meaning |",
+        "|---|---|---|",
+    ]
+    lines += [f"| `{name}` | {default} | {meaning} |" for name, default, meaning in describe()]
+    lines += ["", "# Scopes", "", "| scope | meaning | 含义 |", "|---|---|---|"]
+    lines += [f"| `{name}` | {sentence.en} | {sentence.zh} |" for name, sentence in SCOPES.items()]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> int:
+    """Write both, or with `--check` say which is stale."""
+    stale = []
+    for name, text in (("errors.md", errors()), ("configuration.md", configuration())):
+        path = HERE / name
+        if "--check" not in sys.argv:
+            path.write_text(text, encoding="utf-8")
+        elif not path.exists() or path.read_text(encoding="utf-8") != text:
+            stale.append(name)
+    if stale:
+        sys.stderr.write(f"stale: {', '.join(stale)}; run `make docs`\n")
+    return 1 if stale else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

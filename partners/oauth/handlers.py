@@ -1,0 +1,217 @@
+"""Tokens, published metadata, and what a partner may know of the link between its customers and members."""
+
+from datetime import date, datetime
+from typing import Annotated, Any
+
+from litestar import Request, Response, get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, JSONBody
+from msgspec import UNSET, Meta, Struct, UnsetType
+
+from kernel.caller import Caller, Subjects
+from kernel.clock import business_date
+from kernel.database import Connection
+from kernel.settings import Settings
+from kernel.vault import Vault
+from partners.oauth import service
+from partners.oauth.keys import Signer
+from partners.oauth.model import TokenIssued
+from partners.oauth.scopes import SCOPES
+from partners.oauth.token import RESOURCE_PATH, TOKEN_PATH, request_token
+from partners.registry.jwk import ALGORITHMS
+
+# RFC 6749 §5.1
+NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
+CACHEABLE = {"Cache-Control": "max-age=300"}
+
+
+class TokenAnswer(Struct, frozen=True, kw_only=True):
+    """An access token bound to the key of the proof."""
+
+    access_token: str
+    token_type: str
+    expires_in: Annotated[int, Meta(description="Seconds.")]
+    scope: str
+
+
+class TokenError(Struct, frozen=True, kw_only=True):
+    """Why there is no token (RFC 6749 §5.2)."""
+
+    error: str
+    error_description: str
+
+
+class ConsentView(Struct, frozen=True, kw_only=True):
+    """What the member allows."""
+
+    scopes: list[str]
+    ends_on: Annotated[date, Meta(description="The last day.")]
+
+
+class MemberView(Struct, frozen=True, kw_only=True):
+    """A member as this partner may know one."""
+
+    member: str
+    since: Annotated[
+        date, Meta(description="The business date on which the partner was linked to the member.")
+    ]
+    consent: ConsentView | None
+
+
+CustomerRef = Annotated[
+    str, Meta(min_length=1, max_length=128, description="The partner's own number of a customer.")
+]
+
+
+class BindingsRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Which customers to look up."""
+
+    customer_refs: Annotated[list[CustomerRef], Meta(min_length=1, max_length=1_000)]
+
+
+class Binding(Struct, frozen=True, kw_only=True):
+    """A customer number with its subject, or with the reason why there is none."""
+
+    customer_ref: str
+    member: str | UnsetType = UNSET
+    code: str | UnsetType = UNSET
+
+
+class Bindings(Struct, frozen=True, kw_only=True):
+    """One binding for each number asked, in the order asked."""
+
+    bindings: list[Binding]
+
+
+@post(TOKEN_PATH, public=True, status_code=200)
+async def issue_token(
+    request: Request[Any, Any, Any],
+    connection: NamedDependency[Connection],
+    signer: NamedDependency[Signer],
+    settings: NamedDependency[Settings],
+    base_url: NamedDependency[str],
+    now: NamedDependency[datetime],
+) -> Response[TokenAnswer | TokenError]:
+    """Exchange a client assertion and a DPoP proof for an access token."""
+    outcome = await request_token(
+        connection,
+        body=await request.body(),
+        content_type=request.headers.get("content-type", ""),
+        proofs=request.headers.getall("dpop", []),
+        signer=signer,
+        base_url=base_url,
+        livemode=settings.mode == "live",
+        now=now,
+    )
+    if isinstance(outcome, TokenIssued):
+        answer = TokenAnswer(
+            access_token=outcome.access_token,
+            token_type=outcome.token_type,
+            expires_in=outcome.expires_in,
+            scope=outcome.scope,
+        )
+        return Response(answer, status_code=200, headers=NO_STORE)
+    error = TokenError(error=outcome.error, error_description=outcome.description)
+    return Response(error, status_code=outcome.status, headers=NO_STORE)
+
+
+@get("/.well-known/oauth-authorization-server", public=True)
+async def read_server_metadata(
+    signer: NamedDependency[Signer], base_url: NamedDependency[str]
+) -> Response[dict[str, Any]]:
+    """What the authorization server can do (RFC 8414)."""
+    metadata = {
+        "issuer": signer.issuer,
+        "token_endpoint": base_url + TOKEN_PATH,
+        "jwks_uri": f"{base_url}/oauth2/jwks",
+        "grant_types_supported": ["client_credentials"],
+        # RFC 8414 §2 requires the member; there is no authorization endpoint, so it is empty.
+        "response_types_supported": [],
+        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
+        "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
+        "dpop_signing_alg_values_supported": ALGORITHMS,
+        "scopes_supported": sorted(SCOPES),
+    }
+    return Response(metadata, headers=CACHEABLE)
+
+
+@get(
+    ["/.well-known/oauth-protected-resource", f"/.well-known/oauth-protected-resource{RESOURCE_PATH}"],
+    public=True,
+)
+async def read_resource_metadata(
+    signer: NamedDependency[Signer], base_url: NamedDependency[str]
+) -> Response[dict[str, Any]]:
+    """What the partner API asks of a caller (RFC 9728)."""
+    metadata = {
+        "resource": base_url + RESOURCE_PATH,
+        "authorization_servers": [signer.issuer],
+        "scopes_supported": sorted(SCOPES),
+        "bearer_methods_supported": ["header"],
+        "dpop_signing_alg_values_supported": ALGORITHMS,
+        "dpop_bound_access_tokens_required": True,
+    }
+    return Response(metadata, headers=CACHEABLE)
+
+
+@get("/oauth2/jwks", public=True)
+async def read_jwks(signer: NamedDependency[Signer]) -> Response[dict[str, Any]]:
+    """The public keys the bank signs with (RFC 7517)."""
+    return Response(signer.jwks(), headers=CACHEABLE)
+
+
+@get("/v1/members/{sub:str}", scope="members:read")
+async def read_member(
+    sub: FromPath[str],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    subjects: NamedDependency[Subjects],
+    now: NamedDependency[datetime],
+) -> MemberView:
+    """The link between the partner and a member, and what the member allows."""
+    member = await subjects.resolve_one(connection, caller, sub, scope="members:read", now=now)
+    bound_at = await service.find_bound_at(connection, partner_id=caller.partner_id, member=member)
+    consent = await service.find_consent(connection, partner_id=caller.partner_id, member=member, now=now)
+    return MemberView(
+        member=sub,
+        since=business_date(bound_at),
+        consent=None if consent is None else ConsentView(scopes=consent.scopes, ends_on=consent.ends_on),
+    )
+
+
+@post("/v1/members/bindings", scope="points:earn", batch=True, level="A1", status_code=200)
+async def bind_customers(
+    data: JSONBody[BindingsRequest],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    vault: NamedDependency[Vault],
+    settings: NamedDependency[Settings],
+    now: NamedDependency[datetime],
+) -> Bindings:
+    """The members behind up to 1,000 of the partner's own customer numbers; the same question has the same answer."""
+    found = await service.bind_customers(
+        connection,
+        partner_id=caller.partner_id,
+        customer_refs=data.customer_refs,
+        mode=settings.mode,
+        vault=vault,
+        now=now,
+    )
+    return Bindings(
+        bindings=[
+            Binding(customer_ref=ref, member=found[ref])
+            if ref in found
+            else Binding(customer_ref=ref, code="customer_unknown")
+            for ref in data.customer_refs
+        ]
+    )
+
+
+routes = [
+    issue_token,
+    read_server_metadata,
+    read_resource_metadata,
+    read_jwks,
+    read_member,
+    bind_customers,
+]

@@ -1,0 +1,121 @@
+"""The keys the bank signs with: kept sealed in the database, published as a JWK set, rotated in three steps.
+
+`stage_signing_key` publishes the next key, `promote_signing_key` signs with it a day later, `retire_signing_keys` drops the
+old one when no token of it can be alive. A process loads the keys at start.
+"""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any, Literal
+
+import jwt
+import msgspec
+from cryptography.hazmat.primitives.asymmetric import ec
+from msgspec import Struct
+
+from kernel.database import Connection
+from kernel.vault import Vault
+from partners.oauth import queries
+from partners.oauth.jws import JwsInvalid, parse
+from partners.registry.jwk import VerificationKey, encode, read_jwk
+
+SigningStatus = Literal["pending", "active", "retiring", "retired"]
+
+
+class SigningKey(Struct, frozen=True, kw_only=True):
+    """One key pair of the bank."""
+
+    kid: str
+    status: SigningStatus
+    private: ec.EllipticCurvePrivateKey
+    public_jwk: dict[str, str]
+
+    def __repr__(self) -> str:
+        return f"SigningKey({self.kid}, {self.status})"
+
+
+class Signer:
+    """Signs with the active key, verifies what any published key signed."""
+
+    def __init__(self, *, issuer: str, keys: Sequence[SigningKey]) -> None:
+        self.issuer = issuer
+        self._active = next(key for key in keys if key.status == "active")
+        self._public: dict[str, VerificationKey] = {key.kid: read_jwk(key.public_jwk) for key in keys}
+        self._published = [key.public_jwk for key in keys]
+
+    @property
+    def kid(self) -> str:
+        return self._active.kid
+
+    def sign(self, claims: dict[str, Any], *, typ: str) -> str:
+        """A compact JWS over `claims`, ES256, with `typ` and `kid` in its header."""
+        return jwt.encode(
+            claims, self._active.private, algorithm="ES256", headers={"typ": typ, "kid": self._active.kid}
+        )
+
+    def verify(self, token: str, typ: str) -> dict[str, Any]:
+        """The claims of a JWS this deployment signed as `typ`; JwsInvalid for any other. Claims are the caller's to judge."""
+        jws = parse(token)
+        key = self._public.get(jws.header.kid or "")
+        # RFC 8725 §3.11: one kind of token never passes for another.
+        if jws.header.typ != typ or jws.header.alg != "ES256" or jws.header.key is not None:
+            raise JwsInvalid(f"it is not a token of type {typ}")
+        if key is None or not key.verifies(jws.signature, jws.signed):
+            raise JwsInvalid("its signature is not ours")
+        return jws.claims
+
+    def jwks(self) -> dict[str, Any]:
+        """The public keys (RFC 7517 §5), the next one included, so that nobody meets it unprepared."""
+        return {"keys": self._published}
+
+
+async def load_signer(connection: Connection, vault: Vault, issuer: str, now: datetime) -> Signer:
+    """The signer with all keys in use; a new deployment makes its first, and of several processes one wins."""
+    if not await queries.list_signing_keys(connection):
+        await _insert_key(connection, vault, status="active", now=now)
+    stored = await queries.list_signing_keys(connection)
+    return Signer(issuer=issuer, keys=[_open(vault, key) for key in stored])
+
+
+async def stage_signing_key(connection: Connection, vault: Vault, *, now: datetime) -> str:
+    """Publish the next key without signing with it yet; returns its kid."""
+    return await _insert_key(connection, vault, status="pending", now=now)
+
+
+async def promote_signing_key(connection: Connection, kid: str) -> None:
+    """Sign with the staged key from the next start on; the one before stays published."""
+    await queries.move_signing_keys(connection, present="active", wanted="retiring")
+    await queries.move_signing_key(connection, kid, present="pending", wanted="active")
+
+
+async def retire_signing_keys(connection: Connection) -> None:
+    """Unpublish the keys replaced earlier; do so no sooner than a token lives after the promotion."""
+    await queries.move_signing_keys(connection, present="retiring", wanted="retired")
+
+
+async def _insert_key(connection: Connection, vault: Vault, *, status: SigningStatus, now: datetime) -> str:
+    private = ec.generate_private_key(ec.SECP256R1())
+    numbers = private.private_numbers()
+    x, y = (encode(n.to_bytes(32, "big")) for n in (numbers.public_numbers.x, numbers.public_numbers.y))
+    members = {"kty": "EC", "crv": "P-256", "x": x, "y": y}
+    kid = read_jwk(members).thumbprint
+    private_jwk = {**members, "d": encode(numbers.private_value.to_bytes(32, "big"))}
+    await queries.insert_signing_key(
+        connection,
+        kid=kid,
+        private_jwk=vault.encrypt(msgspec.json.encode(private_jwk).decode(), **_place(kid)),
+        public_jwk={**members, "kid": kid, "alg": "ES256", "use": "sig"},
+        status=status,
+        now=now,
+    )
+    return kid
+
+
+def _open(vault: Vault, stored: queries.StoredKey) -> SigningKey:
+    private = jwt.PyJWK.from_json(vault.decrypt(stored.private_jwk, **_place(stored.kid)), "ES256").key
+    assert isinstance(private, ec.EllipticCurvePrivateKey)
+    return SigningKey(kid=stored.kid, status=stored.status, private=private, public_jwk=stored.public_jwk)
+
+
+def _place(kid: str) -> dict[str, str]:
+    return {"table": "oauth_signing_key", "column": "private_jwk", "row": kid}

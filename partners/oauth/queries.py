@@ -1,0 +1,194 @@
+"""Every statement on the authorization server's tables."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from typing import Literal
+from uuid import UUID
+
+from msgspec import Struct
+
+from kernel.caller import MemberRef
+from kernel.database import Connection, read
+from partners.oauth.model import Consent, Standing
+
+
+class StoredKey(Struct, frozen=True, kw_only=True):
+    """A signing key as it lies in the database."""
+
+    kid: str
+    #: sealed by the vault
+    private_jwk: bytes
+    public_jwk: dict[str, str]
+    status: Literal["pending", "active", "retiring", "retired"]
+
+
+LIST_SIGNING_KEYS = """
+SELECT kid, private_jwk, public_jwk, status
+  FROM oauth_signing_key
+ WHERE status <> 'retired'
+ ORDER BY created_at DESC, kid
+"""
+
+INSERT_SIGNING_KEY = """
+INSERT INTO oauth_signing_key (kid, private_jwk, public_jwk, status, created_at)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT DO NOTHING
+"""
+
+MOVE_SIGNING_KEYS = "UPDATE oauth_signing_key SET status = $2 WHERE status = $1"
+
+MOVE_SIGNING_KEY = "UPDATE oauth_signing_key SET status = $3 WHERE kid = $1 AND status = $2"
+
+LIST_STANDINGS = """
+SELECT s.sub, s.member_id, s.bucket,
+       EXISTS (SELECT
+                 FROM oauth_consent AS c
+                WHERE c.partner_id = s.partner_id AND c.member_id = s.member_id
+                  AND c.withdrawn_at IS NULL AND c.ends_on >= $4 AND $3 = ANY(c.scopes)) AS consented
+  FROM oauth_subject AS s
+ WHERE s.partner_id = $1 AND s.sub = ANY($2::text[])
+"""
+
+LIST_NAMES = """
+SELECT member_id, sub FROM oauth_subject WHERE partner_id = $1 AND member_id = ANY($2::bigint[])
+"""
+
+INSERT_SUBJECTS = """
+INSERT INTO oauth_subject (partner_id, member_id, bucket, sub, key_version, bound_at)
+SELECT $1, s.member_id, s.bucket, s.sub, $5, $6
+  FROM unnest($2::bigint[], $3::smallint[], $4::text[]) AS s (member_id, bucket, sub)
+ON CONFLICT (partner_id, member_id) DO NOTHING
+"""
+
+FIND_BOUND_AT = "SELECT bound_at FROM oauth_subject WHERE partner_id = $1 AND member_id = $2"
+
+WITHDRAW_CONSENTS = """
+UPDATE oauth_consent
+   SET withdrawn_at = $3
+ WHERE partner_id = $1 AND member_id = ANY($2::bigint[]) AND withdrawn_at IS NULL
+RETURNING id
+"""
+
+INSERT_CONSENTS = """
+INSERT INTO oauth_consent (id, partner_id, member_id, bucket, scopes, purposes, granted_at, ends_on)
+SELECT c.id, $2, c.member_id, c.bucket, $5, $6, $7, $8
+  FROM unnest($1::uuid[], $3::bigint[], $4::smallint[]) AS c (id, member_id, bucket)
+"""
+
+FIND_CONSENT = """
+SELECT id, member_id, bucket, scopes, purposes, granted_at, ends_on
+  FROM oauth_consent
+ WHERE partner_id = $1 AND member_id = $2 AND withdrawn_at IS NULL AND ends_on >= $3
+"""
+
+
+async def list_signing_keys(connection: Connection) -> list[StoredKey]:
+    """Newest first: the key set shows the next one before the old ones."""
+    return [read(record, StoredKey) for record in await connection.fetch(LIST_SIGNING_KEYS)]
+
+
+async def insert_signing_key(
+    connection: Connection,
+    *,
+    kid: str,
+    private_jwk: bytes,
+    public_jwk: dict[str, str],
+    status: str,
+    now: datetime,
+) -> None:
+    """Does nothing if it would be a second active key: another process was first."""
+    await connection.execute(INSERT_SIGNING_KEY, kid, private_jwk, public_jwk, status, now)
+
+
+async def move_signing_keys(connection: Connection, *, present: str, wanted: str) -> None:
+    await connection.execute(MOVE_SIGNING_KEYS, present, wanted)
+
+
+async def move_signing_key(connection: Connection, kid: str, *, present: str, wanted: str) -> bool:
+    """False if there is no such key in that state."""
+    status = await connection.execute(MOVE_SIGNING_KEY, kid, present, wanted)
+    return status.endswith(" 1")
+
+
+async def list_standings(
+    connection: Connection, partner_id: UUID, subs: Sequence[str], *, scope: str, today: date
+) -> list[Standing]:
+    """The partner's subjects among `subs`, each with its member's consent to `scope`: one statement for any number."""
+    records = await connection.fetch(LIST_STANDINGS, partner_id, subs, scope, today)
+    return [Standing(**record) for record in records]
+
+
+async def list_names(connection: Connection, partner_id: UUID, member_ids: Sequence[int]) -> dict[int, str]:
+    records = await connection.fetch(LIST_NAMES, partner_id, member_ids)
+    return {record["member_id"]: record["sub"] for record in records}
+
+
+async def insert_subjects(
+    connection: Connection,
+    partner_id: UUID,
+    names: Sequence[tuple[MemberRef, str]],
+    *,
+    key_version: int,
+    now: datetime,
+) -> None:
+    """A member the partner knows already keeps the name it has."""
+    await connection.execute(
+        INSERT_SUBJECTS,
+        partner_id,
+        [member.member_id for member, _ in names],
+        [member.bucket for member, _ in names],
+        [sub for _, sub in names],
+        key_version,
+        now,
+    )
+
+
+async def find_bound_at(connection: Connection, partner_id: UUID, member: MemberRef) -> datetime | None:
+    moment: datetime | None = await connection.fetchval(FIND_BOUND_AT, partner_id, member.member_id)
+    return moment
+
+
+async def withdraw_consents(
+    connection: Connection, partner_id: UUID, member_ids: Sequence[int], *, now: datetime
+) -> list[UUID]:
+    return [record["id"] for record in await connection.fetch(WITHDRAW_CONSENTS, partner_id, member_ids, now)]
+
+
+async def insert_consents(
+    connection: Connection,
+    partner_id: UUID,
+    members: Sequence[tuple[UUID, MemberRef]],
+    *,
+    scopes: Sequence[str],
+    purposes: Sequence[str],
+    ends_on: date,
+    now: datetime,
+) -> None:
+    """The same consent of each of the members, each under its own id."""
+    await connection.execute(
+        INSERT_CONSENTS,
+        [consent_id for consent_id, _ in members],
+        partner_id,
+        [member.member_id for _, member in members],
+        [member.bucket for _, member in members],
+        scopes,
+        purposes,
+        now,
+        ends_on,
+    )
+
+
+async def find_consent(
+    connection: Connection, partner_id: UUID, member: MemberRef, *, today: date
+) -> Consent | None:
+    record = await connection.fetchrow(FIND_CONSENT, partner_id, member.member_id, today)
+    if record is None:
+        return None
+    return Consent(
+        id=record["id"],
+        member=MemberRef(member_id=record["member_id"], bucket=record["bucket"]),
+        scopes=record["scopes"],
+        purposes=record["purposes"],
+        granted_at=record["granted_at"],
+        ends_on=record["ends_on"],
+    )

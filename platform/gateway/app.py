@@ -1,0 +1,150 @@
+"""The composition root: the only place where the parts are joined."""
+
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any, cast
+
+from litestar import Litestar
+from litestar.di import Provide
+from litestar.openapi.config import OpenAPIConfig
+from litestar.types import Scope
+
+import partners.credit.handlers
+import partners.oauth.handlers
+import partners.offers.handlers
+import partners.registry.handlers
+import partners.settlement.handlers
+import partners.webhooks.handlers
+import points.earning.handlers
+import points.ledger.handlers
+import points.membership.handlers
+from gateway import health
+from gateway import reference as reference_pages
+from gateway.edge import Edge
+from gateway.openapi import build_document
+from gateway.problems import exception_handlers
+from gateway.reference import Reference
+from gateway.requests import Passage
+from gateway.runtime import Runtime
+from gateway.scopes import ScopeGuard
+from gateway.unit_of_work import UnitOfWork, provide_connection
+from kernel.caller import Caller, Subjects
+from kernel.pages import CursorSeal
+from kernel.settings import Settings
+from kernel.vault import Vault
+from partners.oauth.keys import Signer
+from partners.oauth.scopes import SCOPES
+
+ROUTES: list[Any] = [
+    *partners.oauth.handlers.routes,
+    *partners.registry.handlers.routes,
+    *points.membership.handlers.routes,
+    *points.ledger.handlers.routes,
+    *points.earning.handlers.routes,
+    *partners.offers.handlers.routes,
+    *partners.credit.handlers.routes,
+    *partners.webhooks.handlers.routes,
+    *partners.settlement.handlers.routes,
+    *health.routes,
+    *reference_pages.routes,
+]
+
+
+def build_app(settings: Settings) -> Edge:
+    """The whole gateway of one process, as an ASGI application."""
+    runtime = Runtime(settings)
+    litestar = build_litestar(runtime, openapi=None)
+    return Edge(cast(Any, litestar), runtime, batch_paths=batch_paths(litestar))
+
+
+def build_litestar(runtime: Runtime, *, openapi: OpenAPIConfig | None) -> Litestar:
+    """Routes, dependencies and the layers every route runs through."""
+
+    @asynccontextmanager
+    async def lifespan(_app: Litestar) -> AsyncGenerator[None, None]:
+        async with runtime.open():
+            yield
+
+    return Litestar(
+        route_handlers=ROUTES,
+        lifespan=[lifespan],
+        dependencies=_dependencies(runtime),
+        middleware=[ScopeGuard(), UnitOfWork(runtime)],
+        exception_handlers=exception_handlers(),
+        openapi_config=openapi,
+        request_max_body_size=None,  # the edge has read and bounded the body
+        logging_config=None,
+        debug=False,
+    )
+
+
+def describe(runtime: Runtime) -> dict[str, Any]:
+    """The OpenAPI document of the routes."""
+    described = build_litestar(runtime, openapi=OpenAPIConfig(title="Tessera", version="1"))
+    scopes = {name: sentence.en for name, sentence in SCOPES.items()}
+    return build_document(described, base_url=runtime.base_url, scopes=scopes)
+
+
+def batch_paths(litestar: Litestar) -> frozenset[str]:
+    """The paths that declare `batch=True`: they take the larger body."""
+    return frozenset(
+        path
+        for route in litestar.routes
+        for handler in getattr(route, "route_handlers", [])
+        if handler.opt.get("batch") is True
+        for path in handler.paths
+    )
+
+
+def _dependencies(runtime: Runtime) -> dict[str, Provide]:
+    """What handlers may ask for, by name."""
+
+    def caller(scope: Scope) -> Caller:
+        found = Passage.of(scope).caller
+        assert found is not None, "the scope guard lets nobody else in"
+        return found
+
+    def now(scope: Scope) -> datetime:
+        return Passage.of(scope).now
+
+    def subjects() -> Subjects:
+        return runtime.subjects
+
+    def vault() -> Vault:
+        return runtime.vault
+
+    def cursors() -> CursorSeal:
+        return runtime.cursors
+
+    def signer() -> Signer:
+        return runtime.signer
+
+    def settings() -> Settings:
+        return runtime.settings
+
+    def base_url() -> str:
+        return runtime.base_url
+
+    def itself() -> Runtime:
+        return runtime
+
+    document = Reference(lambda: describe(runtime))
+
+    def reference() -> Reference:
+        return document
+
+    given = {
+        "caller": caller,
+        "now": now,
+        "subjects": subjects,
+        "vault": vault,
+        "cursors": cursors,
+        "signer": signer,
+        "settings": settings,
+        "base_url": base_url,
+        "runtime": itself,
+        "reference": reference,
+    }
+    provided = {name: Provide(function, sync_to_thread=False) for name, function in given.items()}
+    return provided | {"connection": Provide(provide_connection)}

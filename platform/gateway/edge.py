@@ -1,0 +1,239 @@
+"""The edge: what happens to every request before a route is looked up, and to every answer on its way out.
+
+In this order: request id, body within bounds and in time, proof of who is asking, one-time proof, quota. It stands
+outside Litestar's router so that requests to unknown routes are identified and counted too. The scope guard, which
+denies by default, is inside: gateway/scopes.py.
+"""
+
+import asyncio
+import time
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+from uuid import UUID
+
+import structlog
+from redis.exceptions import RedisError
+
+from gateway.limits import Limit, Verdict
+from gateway.metrics import observe_request
+from gateway.problems import BodyTooLarge, InternalError, RequestMalformed, render
+from gateway.requests import Passage
+from gateway.runtime import Runtime
+from kernel.database import transaction
+from kernel.errors import Exhausted, Refusal, Unavailable
+from kernel.ids import new_id, to_wire
+from kernel.one_time import use_once
+from kernel.vault import sha256
+from partners.oauth.access import InvalidDpopProof
+
+log = structlog.get_logger("edge")
+
+Scope = MutableMapping[str, Any]
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+App = Callable[[Scope, Receive, Send], Awaitable[None]]
+
+BODY_SECONDS = 10.0
+PARTNER_PREFIXES = ("/v1/",)
+ANONYMOUS_LIMIT = Limit(name="anonymous", per_second=50, burst=200)
+TOKEN_LIMIT = Limit(name="token", per_second=200, burst=1_000)
+READS = frozenset(("GET", "HEAD", "OPTIONS"))
+
+SECURITY_HEADERS: list[tuple[bytes, bytes]] = [
+    (b"cache-control", b"no-store"),
+    (b"x-content-type-options", b"nosniff"),
+    (b"x-frame-options", b"DENY"),
+    (b"referrer-policy", b"no-referrer"),
+    (b"content-security-policy", b"default-src 'none'; frame-ancestors 'none'"),
+    (b"strict-transport-security", b"max-age=63072000; includeSubDomains"),
+    (b"cross-origin-resource-policy", b"same-origin"),
+]
+
+
+class RateLimited(Exhausted):
+    """Too many requests for this app's limit; Retry-After says when the next one fits."""
+
+
+class BodyTooSlow(Unavailable):
+    """The body did not arrive in time."""
+
+
+class _ClientGone(Exception):
+    """The client hung up before its request was complete."""
+
+
+class Edge:
+    """The outermost ASGI application. `batch_paths` are the routes with the larger body limit."""
+
+    def __init__(self, app: App, runtime: Runtime, *, batch_paths: frozenset[str]) -> None:
+        self._app = app
+        self._runtime = runtime
+        self._batch_paths = batch_paths
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        now = self._runtime.clock.now()
+        passage = Passage(request_id=to_wire("req", new_id(now)), base_url=self._runtime.base_url, now=now)
+        passage.enter(scope)
+        exit_ = _Exit(send, passage, _interaction_id(scope))
+        try:
+            passage.body = await asyncio.wait_for(self._read_body(scope, receive), BODY_SECONDS)
+            await self._identify(scope, passage, exit_)
+            await self._app(scope, _replay(passage.body, receive), exit_)
+        except _ClientGone:
+            return
+        except TimeoutError:
+            await exit_.refuse(BodyTooSlow())
+        except Refusal as refusal:
+            await exit_.refuse(refusal)
+        except Exception as failure:
+            if exit_.status:
+                raise
+            log.error("edge_failed", request_id=passage.request_id, exc_info=failure)
+            await exit_.refuse(InternalError())
+        finally:
+            route = str(scope.get("path_template") or "unmatched")
+            observe_request(scope["method"], route, exit_.status, time.perf_counter() - started)
+
+    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
+        settings = self._runtime.settings
+        limit = (
+            settings.batch_body_limit_bytes
+            if scope["path"] in self._batch_paths
+            else settings.body_limit_bytes
+        )
+        announced = _header(scope, b"content-length")
+        if announced and (not announced.isdigit() or int(announced) > limit):
+            raise BodyTooLarge(limit_bytes=limit)
+        chunks: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise _ClientGone
+            chunk = message.get("body", b"")
+            size += len(chunk)
+            if size > limit:
+                raise BodyTooLarge(limit_bytes=limit)
+            chunks.append(chunk)
+            if not message.get("more_body", False):
+                return chunks[0] if len(chunks) == 1 else b"".join(chunks)
+
+    async def _identify(self, scope: Scope, passage: Passage, exit_: "_Exit") -> None:
+        """Partner routes need a proved caller, everything else is counted by address."""
+        path: str = scope["path"]
+        if not path.startswith(PARTNER_PREFIXES):
+            limit = TOKEN_LIMIT if path.startswith("/oauth2/") else ANONYMOUS_LIMIT
+            client = scope.get("client")
+            await self._count(client[0] if client else "local", limit, exit_)
+            return
+        proved = await self._runtime.verifier.authenticate(
+            method=scope["method"],
+            path=_raw_path(scope),
+            authorization=_headers(scope, b"authorization"),
+            proofs=_headers(scope, b"dpop"),
+            now=passage.now,
+        )
+        passage.caller = proved.caller
+        read = scope["method"] in READS
+        limit = Limit(name="read" if read else "write", per_second=proved.rate_per_second, burst=proved.burst)
+        await self._count(proved.caller.client_id, limit, exit_)
+        if read:
+            await self._use_up_proof(proved.proof_id, passage)
+        else:
+            # The proof of a write is used up in the write's own transaction: gateway/unit_of_work.py.
+            passage.proof_id, passage.proof_expires_at = proved.proof_id, proved.proof_expires_at
+
+    async def _count(self, key: str, limit: Limit, exit_: "_Exit") -> None:
+        verdict = await self._runtime.limiter.take(key, limit)
+        exit_.verdict = verdict
+        if not verdict.allowed:
+            raise RateLimited(limit=limit.name, retry_after_seconds=verdict.retry_after_seconds)
+
+    async def _use_up_proof(self, proof_id: str, passage: Passage) -> None:
+        """RFC 9449 §11.1: a proof is good once. Reads remember it in Redis, and in PostgreSQL while Redis is away."""
+        key = f"proof:{sha256(proof_id).hex()}"
+        try:
+            first = await self._runtime.redis.set(key, b"1", nx=True, ex=180)
+        except (RedisError, OSError, TimeoutError):
+            expires_at = max(passage.now, passage.proof_expires_at)
+            async with transaction(self._runtime.pool) as connection:
+                first = await use_once(connection, scope="dpop", identifier=proof_id, expires_at=expires_at)
+        if not first:
+            raise InvalidDpopProof(reason="replayed")
+
+
+class _Exit:
+    """The way out: adds the headers every answer carries, and remembers the status."""
+
+    def __init__(self, send: Send, passage: Passage, interaction_id: bytes | None) -> None:
+        self._send = send
+        self._passage = passage
+        self._interaction_id = interaction_id
+        self.verdict: Verdict | None = None
+        self.status = 0
+
+    async def __call__(self, message: Message) -> None:
+        if message["type"] == "http.response.start":
+            self.status = message["status"]
+            headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
+            present = {name.lower() for name, _ in headers}
+            headers += [(name, value) for name, value in SECURITY_HEADERS if name not in present]
+            headers.append((b"x-request-id", self._passage.request_id.encode()))
+            if self._interaction_id is not None:
+                headers.append((b"x-fapi-interaction-id", self._interaction_id))
+            if self.verdict is not None:
+                headers += [item for item in self.verdict.headers() if item[0] not in present]
+            message = {**message, "headers": headers}
+        await self._send(message)
+
+    async def refuse(self, refusal: Refusal) -> None:
+        answer = render(refusal, base_url=self._passage.base_url, trace_id=self._passage.request_id)
+        headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
+        headers.append((b"content-length", str(len(answer.body)).encode()))
+        await self({"type": "http.response.start", "status": answer.status, "headers": headers})
+        await self({"type": "http.response.body", "body": answer.body, "more_body": False})
+
+
+def _replay(body: bytes, receive: Receive) -> Receive:
+    """The body again, for the application, then whatever the server has to say (a disconnect)."""
+    told = False
+
+    async def replayed() -> Message:
+        nonlocal told
+        if told:
+            return await receive()
+        told = True
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    return replayed
+
+
+def _headers(scope: Scope, name: bytes) -> list[str]:
+    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
+
+
+def _header(scope: Scope, name: bytes) -> str:
+    values = _headers(scope, name)
+    if len(values) > 1:
+        raise RequestMalformed
+    return values[0] if values else ""
+
+
+def _raw_path(scope: Scope) -> str:
+    """The path as the client wrote it: `htu` is compared with what was asked, not with what we made of it."""
+    raw = scope.get("raw_path") or scope["path"].encode()
+    return bytes(raw).partition(b"?")[0].decode("latin-1")
+
+
+def _interaction_id(scope: Scope) -> bytes | None:
+    """FAPI 2.0 SP §5.3.4: the client's correlation id is given back, when it is a UUID."""
+    values = _headers(scope, b"x-fapi-interaction-id")
+    try:
+        return str(UUID(values[0])).encode() if len(values) == 1 else None
+    except ValueError:
+        return None

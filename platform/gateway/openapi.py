@@ -1,0 +1,122 @@
+"""The OpenAPI document as partners get it: Litestar's, with what our edge adds and what it cannot know.
+
+Added: the security scheme and scope of each route, its JR/T 0185 level, the headers the edge reads and writes, the
+problem documents it may answer with. Corrected: integer bounds written as floats.
+"""
+
+from collections.abc import Iterator
+from typing import Any
+
+from litestar import Litestar
+
+PROBLEM_STATUSES = {
+    "400": "The request cannot be understood.",
+    "401": "The request does not prove who is asking.",
+    "403": "Known, but not allowed.",
+    "404": "Not there, or not yours.",
+    "405": "The route exists, but not for this method.",
+    "409": "The present state does not allow this.",
+    "413": "The body is too large.",
+    "422": "Well formed, but a rule is broken.",
+    "429": "Over the limit; see Retry-After.",
+    "500": "A failure of ours; nothing was changed.",
+    "503": "Cannot answer now; with `outcome_unknown`, repeat with the same Idempotency-Key.",
+}
+
+PROBLEM = {
+    "type": "object",
+    "description": "RFC 9457 problem document.",
+    "required": ["type", "title", "status", "code"],
+    "properties": {
+        "type": {"type": "string", "format": "uri"},
+        "title": {"type": "string"},
+        "status": {"type": "integer"},
+        "detail": {"type": "string"},
+        "code": {"type": "string", "description": "Stable; the catalogue is in docs/errors.md."},
+        "trace_id": {"type": "string"},
+        "errors": {
+            "type": "array",
+            "items": {
+                "type": "object",
+                "required": ["pointer", "message"],
+                "properties": {"pointer": {"type": "string"}, "message": {"type": "string"}},
+            },
+        },
+    },
+}
+
+IDEMPOTENCY_KEY = {
+    "name": "Idempotency-Key",
+    "in": "header",
+    "required": True,
+    "description": "The same key gives the same answer and one effect.",
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[!-~]+$"},
+}
+
+PROOF = {
+    "name": "DPoP",
+    "in": "header",
+    "required": True,
+    "description": "RFC 9449 proof of possession, fresh for each request.",
+    "schema": {"type": "string"},
+}
+
+
+def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str]) -> dict[str, Any]:
+    """The finished document."""
+    document: dict[str, Any] = litestar.openapi_schema.to_schema()
+    document["servers"] = [{"url": base_url}]
+    components = document.setdefault("components", {})
+    components.setdefault("schemas", {})["Problem"] = PROBLEM
+    components["securitySchemes"] = {
+        "dpop": {
+            "type": "oauth2",
+            "description": "RFC 9068 access token, bound by DPoP (RFC 9449), got with private_key_jwt (RFC 7523).",
+            "flows": {"clientCredentials": {"tokenUrl": f"{base_url}/oauth2/token", "scopes": scopes}},
+        }
+    }
+    options = dict(_options(litestar))
+    for path, item in document.get("paths", {}).items():
+        for method, operation in item.items():
+            _finish_operation(operation, options.get((method, path), {}))
+    return {key: _whole_numbers(value) for key, value in document.items()}
+
+
+def _options(litestar: Litestar) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
+    """What each route declared, by method and path as OpenAPI writes them."""
+    for route in litestar.routes:
+        for handler in getattr(route, "route_handlers", []):
+            for method in handler.http_methods:
+                yield (str(method).lower(), route.path_format), handler.opt
+
+
+def _finish_operation(operation: dict[str, Any], opt: dict[str, Any]) -> None:
+    responses = operation.setdefault("responses", {})
+    responses.pop("400", None)
+    public = opt.get("public") is True
+    for status, meaning in PROBLEM_STATUSES.items():
+        responses.setdefault(
+            status,
+            {
+                "description": meaning,
+                "content": {"application/problem+json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
+            },
+        )
+    parameters = operation.setdefault("parameters", [])
+    if not public:
+        declared = opt.get("scope")
+        needed = [] if declared in (None, "self") else str(declared).split("|")
+        operation["security"] = [{"dpop": [scope]} for scope in needed] or [{"dpop": []}]
+        operation["x-api-level"] = opt.get("level", "A1")
+        parameters.append(PROOF)
+    if opt.get("idempotent") is True:
+        parameters.append(IDEMPOTENCY_KEY)
+
+
+def _whole_numbers(node: Any) -> Any:
+    """1000.0 as 1000: our schemas have no other numbers."""
+    if isinstance(node, dict):
+        return {key: _whole_numbers(value) for key, value in node.items()}
+    if isinstance(node, list):
+        return [_whole_numbers(value) for value in node]
+    return int(node) if isinstance(node, float) and node.is_integer() else node

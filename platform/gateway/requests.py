@@ -1,0 +1,46 @@
+"""What the edge learns about a request on its way in, carried in the ASGI scope to whoever needs it."""
+
+from collections.abc import Mapping
+from datetime import datetime
+from typing import Any, cast
+
+from kernel.caller import Caller
+
+_KEY = "tessera"
+
+
+class Passage:
+    """One request's passage through the gateway."""
+
+    __slots__ = (
+        "base_url",
+        "body",
+        "caller",
+        "now",
+        "proof_expires_at",
+        "proof_id",
+        "refused",
+        "request_id",
+    )
+
+    def __init__(self, *, request_id: str, base_url: str, now: datetime) -> None:
+        self.request_id = request_id
+        self.base_url = base_url
+        #: the moment of the request, read once
+        self.now = now
+        #: the whole body, read and bounded by the edge
+        self.body = b""
+        #: who is asking, once proved
+        self.caller: Caller | None = None
+        #: a proof of possession still to be used up in the transaction of a write
+        self.proof_id: str | None = None
+        self.proof_expires_at = now
+        #: code of the refusal that was raised, if one was: the transaction rolls back
+        self.refused: str | None = None
+
+    def enter(self, scope: dict[str, Any]) -> None:
+        scope[_KEY] = self
+
+    @staticmethod
+    def of(scope: Mapping[str, Any] | Any) -> "Passage":
+        return cast("Passage", scope[_KEY])

@@ -1,0 +1,98 @@
+"""What one process needs to answer requests: pools, clock, keys, verifier, limiter; opened and closed together."""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+
+import structlog
+from redis.asyncio import Redis
+
+from gateway.limits import Limiter
+from kernel.clock import DatabaseClock
+from kernel.database import Pool, acquire, open_pool, tell_time, transaction
+from kernel.errors import Refusal
+from kernel.pages import CursorSeal
+from kernel.redis_client import open_redis
+from kernel.settings import Settings
+from kernel.vault import Vault
+from partners.oauth.access import AccessVerifier, AppDirectory
+from partners.oauth.keys import Signer, load_signer
+from partners.oauth.service import PairwiseSubjects
+
+log = structlog.get_logger("runtime")
+
+CLOCK_SECONDS = 5.0
+
+
+class Runtime:
+    """One process's share of the system. Attributes other than `settings` exist between open and close."""
+
+    pool: Pool
+    redis: Redis
+    clock: DatabaseClock
+    vault: Vault
+    signer: Signer
+    verifier: AccessVerifier
+    subjects: PairwiseSubjects
+    limiter: Limiter
+    cursors: CursorSeal
+
+    def __init__(self, settings: Settings) -> None:
+        assert settings.database_url and settings.redis_url and settings.master_keys and settings.base_url
+        self.settings = settings
+        self.base_url = settings.base_url
+        self.clock = DatabaseClock()
+
+    @asynccontextmanager
+    async def open(self) -> AsyncGenerator[None, None]:
+        """Everything a process holds, for as long as the block runs."""
+        settings = self.settings
+        assert settings.database_url and settings.redis_url and settings.master_keys
+        self.vault = Vault(settings.master_keys.reveal())
+        self.cursors = CursorSeal(self.vault.key("cursor"))
+        self.pool = await open_pool(
+            settings.database_url.reveal(),
+            size=settings.pool_size,
+            statement_timeout_ms=settings.statement_timeout_ms,
+            lock_timeout_ms=settings.lock_timeout_ms,
+        )
+        self.redis = open_redis(settings.redis_url.reveal())
+        try:
+            async with acquire(self.pool) as connection:
+                await tell_time(self.clock, connection)
+            async with transaction(self.pool) as connection:
+                self.signer = await load_signer(
+                    connection, vault=self.vault, issuer=self.base_url, now=self.clock.now()
+                )
+            self.subjects = PairwiseSubjects()
+            self.verifier = AccessVerifier(
+                signer=self.signer,
+                resource=f"{self.base_url}/v1",
+                base_url=self.base_url,
+                directory=AppDirectory(self.pool),
+            )
+            self.limiter = Limiter(self.redis, share=1 / settings.workers)
+            keeper = asyncio.create_task(self._keep_time(), name="clock")
+            try:
+                yield
+            finally:
+                keeper.cancel()
+                with contextlib.suppress(asyncio.CancelledError):
+                    await keeper
+        finally:
+            await self.redis.aclose()
+            try:
+                await asyncio.wait_for(self.pool.close(), 5)
+            except TimeoutError:
+                self.pool.terminate()
+
+    async def _keep_time(self) -> None:
+        """Read the database's clock again and again; while it cannot be read, the monotonic timer carries on."""
+        while True:
+            await asyncio.sleep(CLOCK_SECONDS)
+            try:
+                async with acquire(self.pool) as connection:
+                    await tell_time(self.clock, connection)
+            except (Refusal, OSError, TimeoutError) as failure:
+                log.warning("clock_not_read", error=type(failure).__name__)

@@ -1,0 +1,54 @@
+"""The scope guard: a route that declares neither a scope nor `public=True` is closed to everybody.
+
+`scope="points:earn"` needs that scope, `scope="points:earn|points:spend"` either of them, `scope="self"` any proved
+caller. Declared in the route's decorator, checked here and nowhere else.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from gateway.requests import Passage
+from kernel.caller import Caller
+from kernel.errors import Forbidden, Unauthenticated
+
+ANY_CALLER = "self"
+
+
+class TokenMissing(Unauthenticated):
+    """This route needs an access token: Authorization: DPoP, with a DPoP proof."""
+
+
+class InsufficientScope(Forbidden):
+    """The access token does not carry the scope this route needs."""
+
+
+class RouteClosed(Forbidden):
+    """This route is not open to anybody."""
+
+
+def check_scope(caller: Caller | None, opt: Mapping[str, Any]) -> None:
+    """Refuse unless the route is public or `caller` holds a scope it declares."""
+    if opt.get("public") is True:
+        return
+    if caller is None:
+        raise TokenMissing
+    declared = opt.get("scope")
+    if not isinstance(declared, str) or not declared:
+        raise RouteClosed
+    if declared == ANY_CALLER:
+        return
+    # RFC 6750 §3.1: the challenge names the scope that would do.
+    if caller.scopes.isdisjoint(declared.split("|")):
+        raise InsufficientScope(scope=declared)
+
+
+class ScopeGuard(ASGIMiddleware):
+    """Runs before everything else a route does."""
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        if scope["method"] != "OPTIONS":  # type: ignore[typeddict-item]  # only http scopes come here
+            check_scope(Passage.of(scope).caller, scope["route_handler"].opt)
+        await next_app(scope, receive, send)

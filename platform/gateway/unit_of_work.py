@@ -1,0 +1,194 @@
+"""One request, one transaction: begun when the handler asks for a connection, ended before the answer leaves.
+
+Of a write the answer is held back until the commit has succeeded; a failing commit answers 503 `outcome_unknown`,
+never 201. A raised Refusal rolls back to the savepoint after the one-time proof, so a used proof stays used. With an
+Idempotency-Key the answer itself is part of the transaction.
+"""
+
+from typing import Any, cast
+
+import asyncpg
+from litestar.middleware import ASGIMiddleware
+from litestar.types import ASGIApp, Receive, Scope, Send
+
+from gateway.problems import render
+from gateway.requests import Passage
+from gateway.runtime import Runtime
+from kernel import idempotency
+from kernel.database import Connection, OutcomeUnknown, acquire
+from kernel.errors import Refusal
+from kernel.one_time import use_once
+from partners.oauth.access import InvalidDpopProof
+
+_KEY = "tessera.work"
+READS = frozenset(("GET", "HEAD", "OPTIONS"))
+
+
+class Work:
+    """The transaction of one request, begun on first use."""
+
+    def __init__(self, runtime: Runtime, passage: Passage) -> None:
+        self._runtime = runtime
+        self._passage = passage
+        self._acquired = acquire(runtime.pool)
+        self._connection: Connection | None = None
+
+    async def connection(self) -> Connection:
+        """The transaction's connection; the first call begins it and uses up the proof of a write."""
+        if self._connection is None:
+            self._connection = await self._acquired.__aenter__()
+            await self._connection.execute("BEGIN")
+            if self._passage.proof_id is not None:
+                await self._use_up_proof(self._connection, self._passage.proof_id)
+        return self._connection
+
+    async def _use_up_proof(self, connection: Connection, proof_id: str) -> None:
+        # RFC 9449 §11.1: once. In the write's own transaction, so that a forgotten proof means a forgotten write.
+        expires_at = self._passage.proof_expires_at
+        if not await use_once(connection, scope="dpop", identifier=proof_id, expires_at=expires_at):
+            raise InvalidDpopProof(reason="replayed")
+        await connection.execute("SAVEPOINT request")
+
+    async def end(self) -> None:
+        """Commit, or after a refusal everything but the used-up proof."""
+        connection = self._connection
+        if connection is None:
+            return
+        self._connection = None
+        try:
+            if connection.is_closed():
+                return
+            if self._passage.refused is None:
+                await self._commit(connection)
+            else:
+                await self._roll_back(connection)
+        finally:
+            await self._acquired.__aexit__(None, None, None)
+
+    async def _commit(self, connection: Connection) -> None:
+        try:
+            status = await connection.execute("COMMIT")
+        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
+            raise OutcomeUnknown from None
+        assert status == "COMMIT", "the transaction had failed, yet nobody refused"
+
+    async def _roll_back(self, connection: Connection) -> None:
+        """A rollback that fails leaves nothing behind either: the server drops the transaction with the session."""
+        try:
+            if self._passage.proof_id is not None and self._passage.refused not in (
+                "invalid_dpop_proof",
+                "internal_error",
+            ):
+                await connection.execute("ROLLBACK TO SAVEPOINT request; COMMIT")
+            else:
+                await connection.execute("ROLLBACK")
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+            connection.terminate()
+
+    async def abandon(self) -> None:
+        """The request died (cancelled, or its client left): nothing of it may stay."""
+        if self._connection is not None:
+            self._connection.terminate()
+            self._connection = None
+            await self._acquired.__aexit__(None, None, None)
+
+
+class UnitOfWork(ASGIMiddleware):
+    """Gives every request its Work, and ends it."""
+
+    def __init__(self, runtime: Runtime) -> None:
+        self._runtime = runtime
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
+        passage = Passage.of(scope)
+        work = Work(self._runtime, passage)
+        cast("dict[str, Any]", scope)[_KEY] = work
+        answer = _HeldAnswer(send, hold=scope["method"] not in READS)  # type: ignore[typeddict-item]  # http only
+        try:
+            if scope["route_handler"].opt.get("idempotent") is True:
+                await self._answer_once(scope, receive, answer, next_app, work)
+            else:
+                await next_app(scope, receive, answer)
+            await work.end()
+        except Refusal as refusal:
+            passage.refused = refusal.code
+            await work.end()
+            rendered = render(refusal, base_url=passage.base_url, trace_id=passage.request_id)
+            answer.replace(rendered.status, rendered.headers, rendered.body)
+        except BaseException:
+            await work.abandon()
+            raise
+        await answer.flush()
+
+    async def _answer_once(
+        self, scope: Scope, receive: Receive, answer: "_HeldAnswer", next_app: ASGIApp, work: Work
+    ) -> None:
+        """draft-ietf-httpapi-idempotency-key-header §2: missing 400, other request 422, in flight 409, else replay."""
+        passage = Passage.of(scope)
+        assert passage.caller is not None, "the scope guard lets nobody else in"
+        headers = [value for name, value in scope["headers"] if name.lower() == b"idempotency-key"]
+        key = idempotency.check_key(headers[0].decode("latin-1") if len(headers) == 1 else None)
+        app_id = passage.caller.app_id
+        mark = idempotency.fingerprint(scope["method"], scope["path"], passage.body)  # type: ignore[typeddict-item]  # http only
+        connection = await work.connection()
+        stored = await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=mark)
+        if stored is not None:
+            answer.replace(
+                stored.status,
+                {"content-type": "application/json", "idempotency-replayed": "true"},
+                stored.content(),
+            )
+            return
+        await next_app(scope, receive, answer)
+        if passage.refused is None:
+            await idempotency.remember(
+                connection,
+                app_id=app_id,
+                key=key,
+                fingerprint=mark,
+                status=answer.status,
+                body=answer.body,
+                now=passage.now,
+            )
+
+
+class _HeldAnswer:
+    """An ASGI send that keeps the answer until the transaction has ended; reads pass straight through."""
+
+    def __init__(self, send: Send, *, hold: bool) -> None:
+        self._send = send
+        self._hold = hold
+        self._messages: list[Any] = []
+
+    async def __call__(self, message: Any) -> None:
+        if self._hold:
+            self._messages.append(message)
+        else:
+            await self._send(message)
+
+    @property
+    def status(self) -> int:
+        return int(self._messages[0]["status"])
+
+    @property
+    def body(self) -> bytes:
+        return b"".join(message.get("body", b"") for message in self._messages[1:])
+
+    def replace(self, status: int, headers: dict[str, str], body: bytes) -> None:
+        fields = [(name.encode(), value.encode()) for name, value in headers.items()]
+        fields.append((b"content-length", str(len(body)).encode()))
+        self._hold = True
+        self._messages = [
+            {"type": "http.response.start", "status": status, "headers": fields},
+            {"type": "http.response.body", "body": body, "more_body": False},
+        ]
+
+    async def flush(self) -> None:
+        for message in self._messages:
+            await self._send(message)
+
+
+async def provide_connection(scope: Scope) -> Connection:
+    """Litestar dependency `connection`."""
+    work: Work = cast("dict[str, Any]", scope)[_KEY]
+    return await work.connection()

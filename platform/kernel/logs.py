@@ -1,0 +1,63 @@
+"""Structured logs, one JSON object a line, that cannot tell a secret.
+
+Fields with telling names are starred, tracebacks carry no local variables, and a database error is reduced to its
+SQLSTATE and constraint: PostgreSQL's DETAIL line quotes the row.
+"""
+
+import logging
+import sys
+from collections.abc import MutableMapping
+from typing import Any
+
+import asyncpg
+import msgspec
+import structlog
+from structlog.tracebacks import ExceptionDictTransformer
+
+_TELLING = ("authorization", "dpop", "secret", "token", "password", "assertion", "private", "phone", "name_", "jws", "key")
+_STARS = "***"
+
+
+def configure(level: str) -> None:
+    """Send our own lines and the libraries' warnings to stderr as JSON."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            reduce_database_errors,
+            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            redact,
+            structlog.processors.JSONRenderer(serializer=_serialise),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.getLevelNamesMapping()[level.upper()]),
+        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        cache_logger_on_first_use=True,
+    )
+    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format='{"level":"%(levelname)s","logger":"%(name)s"}')
+    for chatty in ("httpx", "httpcore", "uvicorn.access"):
+        logging.getLogger(chatty).setLevel(logging.WARNING)
+
+
+def redact(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Star every field whose name tells that its value is not for the log."""
+    for name in fields:
+        lowered = name.lower()
+        if name not in ("event", "level", "timestamp", "exception") and any(word in lowered for word in _TELLING):
+            fields[name] = _STARS
+    return fields
+
+
+def reduce_database_errors(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+    """Replace a PostgreSQL error by its SQLSTATE and constraint name."""
+    error = fields.get("exc_info")
+    if isinstance(error, asyncpg.PostgresError):
+        del fields["exc_info"]
+        fields["sqlstate"] = error.sqlstate
+        fields["constraint"] = getattr(error, "constraint_name", None)
+        fields["error"] = type(error).__name__
+    return fields
+
+
+def _serialise(fields: Any, **_options: Any) -> str:
+    return msgspec.json.encode(fields, enc_hook=repr).decode()

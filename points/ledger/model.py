@@ -1,0 +1,305 @@
+"""The ledger's nouns: wallets, lots, holds, postings and what came of them."""
+
+from collections.abc import Sequence
+from datetime import date, datetime
+from enum import IntEnum
+from typing import Literal
+from uuid import UUID
+
+from msgspec import Struct
+
+from kernel.caller import MemberRef
+
+#: the only kind of points so far; see ledger_point_type
+TESSERA = 1
+#: what one point pays for, in millionths of a fen; equals ledger_point_type.value_fen_e6
+VALUE_FEN_E6 = 1_000_000
+POINTS_PER_YUAN = 100
+#: the funder every installation has
+BANK_FUNDER_ID = 1
+BANK_FUNDER = "bank"
+
+HoldState = Literal["open", "captured", "released", "lapsed"]
+OperationKind = Literal[
+    "earn", "hold", "capture", "release", "lapse", "reverse_earn", "reverse_spend", "expire"
+]
+MoveKind = Literal["grant", "hold", "capture", "release", "expire", "claw", "restore", "repay"]
+
+
+class Account(IntEnum):
+    """The plan of accounts; see ledger_account."""
+
+    AVAILABLE = 1
+    HELD = 2
+    PENDING = 3
+    ARREARS = 4
+    ISSUED = 10
+    REDEEMED = 11
+    BREAKAGE = 12
+
+
+class Balance(Struct, frozen=True, kw_only=True):
+    """What a member has at one moment: expired points are already gone, whether or not they were booked."""
+
+    #: free to spend
+    available_points: int
+    #: reserved for checkouts
+    held_points: int
+    #: earned, not yet spendable
+    pending_points: int
+    #: owed after a claw-back; later earnings repay it first
+    arrears_points: int
+
+
+class ExpiringPoints(Struct, frozen=True, kw_only=True):
+    """Free points that end together."""
+
+    points: int
+    #: the first instant at which they are gone
+    expires_at: datetime
+
+
+class Wallet(Struct, frozen=True, kw_only=True):
+    """A member's points as booked; changed only under its lock."""
+
+    bucket: int
+    member_id: int
+    #: number of the last entry
+    seq: int
+    available_points: int
+    held_points: int
+    pending_points: int
+    arrears_points: int
+
+    @property
+    def member(self) -> MemberRef:
+        return MemberRef(member_id=self.member_id, bucket=self.bucket)
+
+    @property
+    def balance(self) -> Balance:
+        """What is booked; the present truth once due expiries are booked too."""
+        return Balance(
+            available_points=self.available_points,
+            held_points=self.held_points,
+            pending_points=self.pending_points,
+            arrears_points=self.arrears_points,
+        )
+
+
+class Lot(Struct, frozen=True, kw_only=True):
+    """Points granted together, as much of them as is left."""
+
+    bucket: int
+    member_id: int
+    #: seq of the entry that granted it
+    lot_seq: int
+    operation_id: UUID
+    funder_id: int
+    #: what one point costs the funder, in millionths of a fen
+    unit_cost_e6: int
+    campaign: str | None
+    rule_version: int | None
+    effective_at: datetime
+    #: first instant at which the points are gone; None for never
+    expires_at: datetime | None
+    remaining_points: int
+    held_points: int
+
+    @property
+    def free_points(self) -> int:
+        return self.remaining_points - self.held_points
+
+    def is_live(self, now: datetime) -> bool:
+        return self.expires_at is None or self.expires_at > now
+
+
+class Take(Struct, frozen=True, kw_only=True):
+    """Some points of one lot."""
+
+    lot: Lot
+    points: int
+
+
+class HoldLot(Struct, frozen=True, kw_only=True):
+    """A lot pinned by a hold."""
+
+    hold_id: UUID
+    lot: Lot
+    points: int
+    captured: int
+    restored: int
+
+
+class Hold(Struct, frozen=True, kw_only=True):
+    """Points reserved for a checkout."""
+
+    id: UUID
+    member: MemberRef
+    partner_id: UUID
+    points: int
+    captured_points: int
+    state: HoldState
+    #: the partner's own number of the order
+    order_ref: str
+    #: from this instant on it cannot be captured
+    deadline_at: datetime
+    #: the operation that closed it
+    closed_by: UUID | None = None
+
+
+class HoldOutcome(Struct, frozen=True, kw_only=True):
+    """What became of a hold."""
+
+    hold: Hold
+    captured_points: int
+    released_points: int
+    #: what the captured points paid for
+    value_fen: int
+    operation_id: UUID
+
+
+class Reversal(Struct, frozen=True, kw_only=True):
+    """What one refund undid."""
+
+    id: UUID
+    #: taken back of an earning, arrears included
+    points_clawed_back: int
+    #: given back of a spend
+    points_restored: int
+    #: the part of the claw-back that the member now owes
+    arrears_added: int
+    balance: Balance
+
+
+class Grant(Struct, frozen=True, kw_only=True):
+    """A rule's decision to give points: becomes a lot."""
+
+    #: which rule: `base`, `campaign`
+    rule: str
+    multiplier_pct: int
+    points: int
+    lot_id: UUID
+    funder_id: int = BANK_FUNDER_ID
+    funder: str = BANK_FUNDER
+    unit_cost_e6: int = VALUE_FEN_E6
+    campaign: str | None = None
+    expires_at: datetime | None = None
+
+
+class EarnPosting(Struct, frozen=True, kw_only=True):
+    """One earning, decided by the rules and ready for the books."""
+
+    operation_id: UUID
+    member: MemberRef
+    partner_id: UUID
+    #: kind and number of the event at the partner: earns once for ever
+    source_kind: str
+    source_ref: str
+    amount_fen: int
+    occurred_at: datetime
+    #: what the rules looked at
+    rule_version: int
+    tier: str
+    multiplier_pct: int
+    own_card: bool
+    category: str | None
+    #: empty when the amount is too small to earn
+    grants: Sequence[Grant] = ()
+
+    @property
+    def points(self) -> int:
+        return sum(grant.points for grant in self.grants)
+
+
+class EarnOutcome(Struct, frozen=True, kw_only=True):
+    """What the books answered to one posting."""
+
+    #: the posting's own operation, or the earlier one that had used its source
+    operation_id: UUID
+    #: False: the source had earned before and nothing was changed
+    posted: bool
+    balance: Balance
+
+
+class Operation(Struct, frozen=True, kw_only=True):
+    """One thing that happened to one wallet."""
+
+    bucket: int
+    member_id: int
+    id: UUID
+    kind: OperationKind
+    partner_id: UUID | None
+    hold_id: UUID | None = None
+    source_kind: str | None = None
+    source_ref: str | None = None
+    #: the operation undone, and the partner's number of the refund
+    reverses: UUID | None = None
+    refund_ref: str | None = None
+    amount_fen: int = 0
+    points: int
+    rule_version: int | None = None
+    tier: str | None = None
+    multiplier_pct: int | None = None
+    own_card: bool | None = None
+    category: str | None = None
+    occurred_at: datetime
+    recorded_at: datetime
+    business_on: date
+
+    @property
+    def member(self) -> MemberRef:
+        return MemberRef(member_id=self.member_id, bucket=self.bucket)
+
+
+class Entry(Struct, frozen=True, kw_only=True):
+    """One debit and one credit; the wallet as it stood afterwards."""
+
+    bucket: int
+    member_id: int
+    seq: int
+    operation_id: UUID
+    debit: Account
+    credit: Account
+    points: int
+    funder_id: int
+    value_fen: int
+    available_after: int
+    held_after: int
+    pending_after: int
+    arrears_after: int
+
+
+class ListedEntry(Struct, frozen=True, kw_only=True):
+    """An entry as a partner may read it."""
+
+    seq: int
+    operation_id: UUID
+    kind: OperationKind
+    debit: str
+    credit: str
+    points: int
+    available_after: int
+    held_after: int
+    pending_after: int
+    arrears_after: int
+    recorded_at: datetime
+
+
+class Move(Struct, frozen=True, kw_only=True):
+    """Which entry touched which lot."""
+
+    bucket: int
+    member_id: int
+    seq: int
+    lot_seq: int
+    kind: MoveKind
+    points: int
+
+
+class Reversible(Struct, frozen=True, kw_only=True):
+    """How much of an operation refunds have undone so far."""
+
+    base_fen: int
+    reversed_fen: int
+    base_points: int
+    reversed_points: int

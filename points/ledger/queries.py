@@ -1,0 +1,392 @@
+"""The ledger's statements."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+import msgspec
+
+from kernel.caller import MemberRef
+from kernel.database import Connection, read, read_if_any
+from points.ledger.model import (
+    TESSERA,
+    Balance,
+    ExpiringPoints,
+    Hold,
+    HoldLot,
+    HoldState,
+    ListedEntry,
+    Lot,
+    Operation,
+    Reversible,
+    Take,
+    Wallet,
+)
+
+LOT_COLUMNS = """lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
+       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points"""
+
+# Ordered by key: every transaction that locks several wallets locks them in the same order. The lateral subquery keeps
+# any plan to one key lookup per wallet.
+LOCK_WALLETS = f"""
+SELECT wallet.*
+  FROM (SELECT DISTINCT bucket, member_id FROM unnest($1::smallint[], $2::bigint[]) AS o (bucket, member_id)
+         ORDER BY bucket, member_id) AS owner
+ CROSS JOIN LATERAL (
+       SELECT w.bucket, w.member_id, w.seq,
+              w.available_points, w.held_points, w.pending_points, w.arrears_points
+         FROM ledger_wallet AS w
+        WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = {TESSERA}
+          FOR UPDATE) AS wallet
+"""
+
+# Spend order: soonest expiry first, then oldest; no expiry last. The running sum stops at the points needed; lots past
+# their expiry come along, because whoever uses a wallet books what has ended in it.
+LIST_SPENDABLE_LOTS = f"""
+SELECT {LOT_COLUMNS}
+  FROM (SELECT l.*,
+               l.expires_at <= $4 AS expired,
+               sum(l.remaining_points - l.held_points) FILTER (WHERE l.expires_at IS NULL OR l.expires_at > $4)
+                   OVER (ORDER BY l.expires_at NULLS LAST, l.lot_seq ROWS UNBOUNDED PRECEDING)
+               - (l.remaining_points - l.held_points) AS before
+          FROM ledger_lot AS l
+         WHERE l.bucket = $1 AND l.member_id = $2 AND l.point_type = {TESSERA}
+           AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.activates_at <= $4) AS lot
+ WHERE lot.expired OR lot.before < $3
+ ORDER BY lot.expires_at NULLS LAST, lot.lot_seq
+"""
+
+# Spend order. Lots of the reversed operation come even when nothing of them is left: they tell the funder.
+LIST_LOTS_TO_REVERSE = f"""
+SELECT {LOT_COLUMNS}
+  FROM ledger_lot AS lot
+ WHERE lot.bucket = $1 AND lot.member_id = $2 AND lot.point_type = {TESSERA}
+   AND (lot.remaining_points > lot.held_points OR lot.operation_id = $3)
+ ORDER BY lot.expires_at NULLS LAST, lot.lot_seq
+"""
+
+# Ordered by wallet, then by number, so that the entries of a wallet follow each other.
+LIST_EXPIRED_LOTS = f"""
+SELECT {LOT_COLUMNS}
+  FROM unnest($1::smallint[], $2::bigint[]) AS owner (bucket, member_id)
+ CROSS JOIN LATERAL (
+       SELECT l.*
+         FROM ledger_lot AS l
+        WHERE l.bucket = owner.bucket AND l.member_id = owner.member_id AND l.point_type = {TESSERA}
+          AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.expires_at <= $3
+       OFFSET 0) AS lot
+ ORDER BY lot.bucket, lot.member_id, lot.lot_seq
+"""
+
+# Ordered so that the longest overdue go first.
+LIST_DUE_LOT_OWNERS = """
+SELECT bucket, member_id
+  FROM ledger_lot
+ WHERE remaining_points > 0 AND remaining_points > held_points AND expires_at <= $1
+ ORDER BY expires_at
+ LIMIT $2
+"""
+
+READ_BALANCE = f"""
+SELECT wallet.available_points - coalesce(ended.points, 0) AS available_points,
+       wallet.held_points, wallet.pending_points, wallet.arrears_points
+  FROM ledger_wallet AS wallet
+ CROSS JOIN LATERAL (
+       SELECT sum(lot.remaining_points - lot.held_points)::bigint AS points
+         FROM ledger_lot AS lot
+        WHERE lot.bucket = wallet.bucket AND lot.member_id = wallet.member_id
+          AND lot.point_type = wallet.point_type
+          AND lot.remaining_points > 0 AND (lot.expires_at <= $3 OR lot.activates_at > $3)) AS ended
+ WHERE wallet.bucket = $1 AND wallet.member_id = $2 AND wallet.point_type = {TESSERA}
+"""
+
+# Soonest first: that is what the member wants to know.
+LIST_EXPIRING = f"""
+SELECT expires_at, sum(remaining_points - held_points)::bigint AS points
+  FROM ledger_lot
+ WHERE bucket = $1 AND member_id = $2 AND point_type = {TESSERA}
+   AND remaining_points > 0 AND remaining_points > held_points AND expires_at > $3
+ GROUP BY expires_at
+ ORDER BY expires_at
+ LIMIT $4
+"""
+
+# Newest first; seq is gapless, so it is the cursor.
+LIST_ENTRIES = f"""
+SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, credited.name AS credit, entry.points,
+       entry.available_after, entry.held_after, entry.pending_after, entry.arrears_after, entry.recorded_at
+  FROM ledger_entry AS entry
+  JOIN ledger_operation AS operation
+    ON operation.bucket = entry.bucket AND operation.member_id = entry.member_id
+   AND operation.id = entry.operation_id
+  JOIN ledger_account AS debited ON debited.code = entry.debit_account
+  JOIN ledger_account AS credited ON credited.code = entry.credit_account
+ WHERE entry.bucket = $1 AND entry.member_id = $2 AND entry.point_type = {TESSERA} AND entry.seq < $3
+ ORDER BY entry.seq DESC
+ LIMIT $4
+"""
+
+OPEN_HOLD = f"""
+WITH opened AS (
+    INSERT INTO ledger_hold (bucket, member_id, id, point_type, partner_id, order_ref, points, deadline_at, opened_at)
+    VALUES ($1, $2, $3, {TESSERA}, $4, $5, $6, $7, $8)
+)
+INSERT INTO ledger_hold_lot (bucket, member_id, hold_id, lot_seq, points)
+SELECT $1, $2, $3, pinned.lot_seq, pinned.points
+  FROM unnest($9::bigint[], $10::bigint[]) AS pinned (lot_seq, points)
+"""
+
+HOLD_COLUMNS = """bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by"""
+
+FIND_HOLD = f"SELECT {HOLD_COLUMNS} FROM ledger_hold WHERE id = $1 AND partner_id = $2"
+
+# The one way out of `open`; whoever comes second finds no row.
+CLOSE_HOLD = f"""
+UPDATE ledger_hold
+   SET state = $4, captured_points = $5, closed_at = $6, closed_by = $7
+ WHERE bucket = $1 AND member_id = $2 AND id = $3 AND state = 'open'
+RETURNING {HOLD_COLUMNS}
+"""
+
+# Ordered so that the longest overdue go first.
+LIST_LAPSED_HOLDS = f"""
+SELECT {HOLD_COLUMNS}
+  FROM ledger_hold
+ WHERE state = 'open' AND deadline_at <= $1
+ ORDER BY deadline_at
+ LIMIT $2
+"""
+
+# In the order in which a capture consumes them: spend order.
+LIST_HOLD_LOTS = f"""
+SELECT pinned.hold_id, pinned.points AS pinned_points, pinned.captured, pinned.restored, {LOT_COLUMNS}
+  FROM ledger_hold_lot AS pinned
+  JOIN ledger_lot AS lot
+    ON lot.bucket = pinned.bucket AND lot.member_id = pinned.member_id AND lot.point_type = {TESSERA}
+   AND lot.lot_seq = pinned.lot_seq
+ WHERE pinned.bucket = $1 AND pinned.member_id = $2 AND pinned.hold_id = $3
+ ORDER BY lot.expires_at NULLS LAST, lot.lot_seq
+"""
+
+MARK_CAPTURED = """
+UPDATE ledger_hold_lot AS pinned
+   SET captured = spent.points
+  FROM unnest($4::bigint[], $5::bigint[]) AS spent (lot_seq, points)
+ WHERE pinned.bucket = $1 AND pinned.member_id = $2 AND pinned.hold_id = $3 AND pinned.lot_seq = spent.lot_seq
+"""
+
+MARK_RESTORED = """
+UPDATE ledger_hold_lot AS pinned
+   SET restored = pinned.restored + back.points
+  FROM unnest($4::bigint[], $5::bigint[]) AS back (lot_seq, points)
+ WHERE pinned.bucket = $1 AND pinned.member_id = $2 AND pinned.hold_id = $3 AND pinned.lot_seq = back.lot_seq
+"""
+
+OPERATION_COLUMNS = """bucket, member_id, id, kind, partner_id, hold_id, source_kind, source_ref, reverses, refund_ref,
+       amount_fen, points, rule_version, tier, multiplier_pct, own_card, category,
+       occurred_at, recorded_at, business_on"""
+
+FIND_OPERATION = f"SELECT {OPERATION_COLUMNS} FROM ledger_operation WHERE id = $1 AND partner_id = $2"
+
+FIND_REFUND = """
+SELECT id FROM ledger_operation WHERE bucket = $1 AND member_id = $2 AND reverses = $3 AND refund_ref = $4
+"""
+
+FIND_CLAIM = """
+SELECT operation_id
+  FROM ledger_source_claim
+ WHERE bucket = $1 AND member_id = $2 AND partner_id = $3 AND kind = $4 AND source_ref = $5
+"""
+
+OPEN_REVERSIBLE = """
+INSERT INTO ledger_reversible (bucket, member_id, operation_id, base_fen, base_points)
+VALUES ($1, $2, $3, $4, $5)
+ON CONFLICT (bucket, member_id, operation_id) DO NOTHING
+"""
+
+READ_REVERSIBLE = """
+SELECT base_fen, reversed_fen, base_points, reversed_points
+  FROM ledger_reversible
+ WHERE bucket = $1 AND member_id = $2 AND operation_id = $3
+"""
+
+MOVE_REVERSIBLE = """
+UPDATE ledger_reversible
+   SET reversed_fen = reversed_fen + $4, reversed_points = reversed_points + $5
+ WHERE bucket = $1 AND member_id = $2 AND operation_id = $3
+"""
+
+WRITE = "SELECT ledger_write($1, $2, $3, $4)"
+
+# In the order of the postings: their outcomes are read side by side.
+POST_EARNINGS = f"""
+SELECT operation_id, posted, available, held, pending, arrears
+  FROM ledger_post_earnings({TESSERA}::smallint, $1, $2, $3, $4, $5)
+"""
+
+
+async def lock_wallets(connection: Connection, members: Sequence[MemberRef]) -> list[Wallet]:
+    """The wallets of `members` as they are once nobody else can change them; a member who never earned has none."""
+    records = await connection.fetch(
+        LOCK_WALLETS, [member.bucket for member in members], [member.member_id for member in members]
+    )
+    return [read(record, Wallet) for record in records]
+
+
+async def list_spendable_lots(
+    connection: Connection, member: MemberRef, *, points: int, now: datetime
+) -> list[Lot]:
+    """Every expired lot with free points, and as many live ones as `points` need; all when there are too few."""
+    records = await connection.fetch(LIST_SPENDABLE_LOTS, member.bucket, member.member_id, points, now)
+    return [read(record, Lot) for record in records]
+
+
+async def list_lots_to_reverse(
+    connection: Connection, member: MemberRef, *, operation_id: UUID
+) -> list[Lot]:
+    """Lots with free points, and those of the operation."""
+    records = await connection.fetch(LIST_LOTS_TO_REVERSE, member.bucket, member.member_id, operation_id)
+    return [read(record, Lot) for record in records]
+
+
+async def list_expired_lots(
+    connection: Connection, members: Sequence[MemberRef], *, now: datetime
+) -> list[Lot]:
+    """Lots whose free points have ended."""
+    buckets, ids = [member.bucket for member in members], [member.member_id for member in members]
+    return [read(record, Lot) for record in await connection.fetch(LIST_EXPIRED_LOTS, buckets, ids, now)]
+
+
+async def list_due_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[MemberRef]:
+    """Whose lots have ended, one name per lot."""
+    return [read(record, MemberRef) for record in await connection.fetch(LIST_DUE_LOT_OWNERS, now, limit)]
+
+
+async def read_balance(connection: Connection, member: MemberRef, *, now: datetime) -> Balance | None:
+    return read_if_any(
+        await connection.fetchrow(READ_BALANCE, member.bucket, member.member_id, now), Balance
+    )
+
+
+async def list_expiring(
+    connection: Connection, member: MemberRef, *, limit: int, now: datetime
+) -> list[ExpiringPoints]:
+    records = await connection.fetch(LIST_EXPIRING, member.bucket, member.member_id, now, limit)
+    return [read(record, ExpiringPoints) for record in records]
+
+
+async def list_entries(
+    connection: Connection, member: MemberRef, *, before_seq: int, limit: int
+) -> list[ListedEntry]:
+    records = await connection.fetch(LIST_ENTRIES, member.bucket, member.member_id, before_seq, limit)
+    return [read(record, ListedEntry) for record in records]
+
+
+async def open_hold(connection: Connection, hold: Hold, takes: Sequence[Take], *, now: datetime) -> None:
+    await connection.execute(
+        OPEN_HOLD,
+        hold.member.bucket,
+        hold.member.member_id,
+        hold.id,
+        hold.partner_id,
+        hold.order_ref,
+        hold.points,
+        hold.deadline_at,
+        now,
+        [taken.lot.lot_seq for taken in takes],
+        [taken.points for taken in takes],
+    )
+
+
+async def find_hold(connection: Connection, hold_id: UUID, *, partner_id: UUID) -> Hold | None:
+    record = await connection.fetchrow(FIND_HOLD, hold_id, partner_id)
+    return None if record is None else _hold(dict(record))
+
+
+async def list_lapsed_holds(connection: Connection, *, limit: int, now: datetime) -> list[Hold]:
+    return [_hold(dict(record)) for record in await connection.fetch(LIST_LAPSED_HOLDS, now, limit)]
+
+
+async def close_hold(
+    connection: Connection,
+    hold: Hold,
+    *,
+    state: HoldState,
+    captured_points: int,
+    operation_id: UUID,
+    now: datetime,
+) -> Hold | None:
+    """The hold as closed, or None when it was not open any more."""
+    member = hold.member
+    record = await connection.fetchrow(
+        CLOSE_HOLD, member.bucket, member.member_id, hold.id, state, captured_points, now, operation_id
+    )
+    return None if record is None else _hold(dict(record))
+
+
+async def list_hold_lots(connection: Connection, hold: Hold) -> list[HoldLot]:
+    records = await connection.fetch(LIST_HOLD_LOTS, hold.member.bucket, hold.member.member_id, hold.id)
+    return [
+        HoldLot(
+            hold_id=record["hold_id"],
+            lot=read(record, Lot),
+            points=record["pinned_points"],
+            captured=record["captured"],
+            restored=record["restored"],
+        )
+        for record in records
+    ]
+
+
+async def mark_captured(connection: Connection, hold: Hold, takes: Sequence[Take]) -> None:
+    await connection.execute(MARK_CAPTURED, *_keyed(hold, takes))
+
+
+async def mark_restored(connection: Connection, hold: Hold, takes: Sequence[Take]) -> None:
+    await connection.execute(MARK_RESTORED, *_keyed(hold, takes))
+
+
+async def find_operation(
+    connection: Connection, operation_id: UUID, *, partner_id: UUID
+) -> Operation | None:
+    return read_if_any(await connection.fetchrow(FIND_OPERATION, operation_id, partner_id), Operation)
+
+
+async def find_refund(connection: Connection, operation: Operation, *, refund_ref: str) -> UUID | None:
+    found: UUID | None = await connection.fetchval(
+        FIND_REFUND, operation.bucket, operation.member_id, operation.id, refund_ref
+    )
+    return found
+
+
+async def find_claim(
+    connection: Connection, member: MemberRef, *, partner_id: UUID, kind: str, source_ref: str
+) -> UUID | None:
+    found: UUID | None = await connection.fetchval(
+        FIND_CLAIM, member.bucket, member.member_id, partner_id, kind, source_ref
+    )
+    return found
+
+
+async def open_reversible(connection: Connection, operation: Operation) -> Reversible:
+    """The count of what is undone, begun at nothing the first time; the wallet's lock covers it."""
+    key = operation.bucket, operation.member_id, operation.id
+    await connection.execute(OPEN_REVERSIBLE, *key, operation.amount_fen, operation.points)
+    return read(await connection.fetchrow(READ_REVERSIBLE, *key), Reversible)
+
+
+async def move_reversible(connection: Connection, operation: Operation, *, fen: int, points: int) -> None:
+    await connection.execute(
+        MOVE_REVERSIBLE, operation.bucket, operation.member_id, operation.id, fen, points
+    )
+
+
+def _keyed(hold: Hold, takes: Sequence[Take]) -> tuple[Any, ...]:
+    sequences, points = [taken.lot.lot_seq for taken in takes], [taken.points for taken in takes]
+    return hold.member.bucket, hold.member.member_id, hold.id, sequences, points
+
+
+def _hold(row: dict[str, Any]) -> Hold:
+    member = MemberRef(member_id=row.pop("member_id"), bucket=row.pop("bucket"))
+    return msgspec.convert(row | {"member": member}, Hold)

@@ -1,0 +1,130 @@
+"""The ledger's decisions: which lots pay, what comes back, what must be refused; no clock, no I/O."""
+
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+
+from kernel.errors import Absent, Conflict, Unprocessable
+from points.ledger.model import VALUE_FEN_E6, HoldLot, Lot, Reversible, Take
+
+#: points given back after their lot has expired live this much longer
+RESTORED_GRACE = timedelta(days=30)
+HOLD_TTL_SECONDS_MAX = 7 * 24 * 3600
+
+
+class InsufficientPoints(Conflict):
+    """The member has fewer points available than asked for."""
+
+
+class HoldNotOpen(Conflict):
+    """The hold has already been captured, released or has lapsed."""
+
+
+class HoldLapsed(Conflict):
+    """The hold's time ran out, so its points are the member's again."""
+
+
+class CaptureExceedsHold(Unprocessable):
+    """More points are to be captured than the hold reserves."""
+
+
+class HoldUnknown(Absent):
+    """No such hold, or not one of this partner's."""
+
+    code = "hold_not_found"
+
+
+class OperationUnknown(Absent):
+    """No such operation, or not one of this partner's."""
+
+    code = "operation_not_found"
+
+
+class OperationNotReversible(Conflict):
+    """Only an earning or a captured hold can be reversed."""
+
+
+class RefundExceedsOrder(Unprocessable):
+    """All refunds together would exceed the amount of the order."""
+
+
+class RefundAlreadyPosted(Conflict):
+    """A refund with this refund_ref has already been posted for this operation."""
+
+
+def value_fen(points: int) -> int:
+    """What `points` pay for."""
+    return points * VALUE_FEN_E6 // 1_000_000
+
+
+def cost_fen(takes: Iterable[Take]) -> int:
+    """What these points cost their funder; one floor at the end."""
+    return sum(take.points * take.lot.unit_cost_e6 for take in takes) // 1_000_000
+
+
+def split_expired(lots: Iterable[Lot], now: datetime) -> tuple[list[Lot], list[Lot]]:
+    """(expired, live): whether a sweep has come by makes no difference."""
+    expired: list[Lot] = []
+    live: list[Lot] = []
+    for lot in lots:
+        (live if lot.is_live(now) else expired).append(lot)
+    return expired, live
+
+
+def take(lots: Iterable[Lot], points: int) -> list[Take]:
+    """The free points of `lots` in their order until `points` are together; fewer when there are not enough."""
+    takes = []
+    for lot in lots:
+        if points == 0:
+            break
+        if taken := min(points, lot.free_points):
+            takes.append(Take(lot=lot, points=taken))
+            points -= taken
+    return takes
+
+
+def take_back(lots: Sequence[Lot], origin: Sequence[Lot], points: int) -> list[Take]:
+    """Which free points pay for reversing an earning: its own lots' first, then its funders' in spend order."""
+    own = {lot.lot_seq for lot in origin}
+    funders = {lot.funder_id for lot in origin}
+    others = (lot for lot in lots if lot.lot_seq not in own and lot.funder_id in funders)
+    return take([*origin, *others], points)
+
+
+def split_capture(pinned: Sequence[HoldLot], points: int) -> tuple[list[Take], list[Take]]:
+    """(captured, returned) of a hold's lots, which come in spend order: the soonest to expire are spent."""
+    captured, returned = [], []
+    for hold_lot in pinned:
+        spent = min(points, hold_lot.points)
+        points -= spent
+        if spent:
+            captured.append(Take(lot=hold_lot.lot, points=spent))
+        if spent < hold_lot.points:
+            returned.append(Take(lot=hold_lot.lot, points=hold_lot.points - spent))
+    return captured, returned
+
+
+def give_back(pinned: Sequence[HoldLot], points: int) -> list[Take]:
+    """Which lots get points of a reversed spend: those consumed last come first."""
+    returned = []
+    for hold_lot in reversed(pinned):
+        if back := min(points, hold_lot.captured - hold_lot.restored):
+            returned.append(Take(lot=hold_lot.lot, points=back))
+            points -= back
+    assert points == 0, "more is given back than was captured"
+    return returned
+
+
+def points_to_reverse(reversible: Reversible, refunded_fen: int) -> int:
+    """The cumulative floor: after every refund the total undone is exactly proportional to the total refunded.
+
+    reversed(k) = floor(points × refunded_total(k) / order_total) − already reversed; the last refund is exact.
+    """
+    refunded_total = reversible.reversed_fen + refunded_fen
+    if refunded_total > reversible.base_fen:
+        raise RefundExceedsOrder(refundable_fen=reversible.base_fen - reversible.reversed_fen)
+    return reversible.base_points * refunded_total // reversible.base_fen - reversible.reversed_points
+
+
+def restored_expiry(now: datetime) -> datetime:
+    """When points given back to an expired lot end."""
+    return now + RESTORED_GRACE
