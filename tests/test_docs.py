@@ -1,7 +1,8 @@
 """The documents that the code decides are up to date."""
 
-from docs.generate import configuration, errors
 from pathlib import Path
+
+from docs.generate import configuration, errors
 
 HERE = Path(__file__).parents[1] / "docs"
 

@@ -114,9 +114,7 @@ async def _record_capture(
     return capture
 
 
-async def record_repayment(
-    connection: Connection, *, plan_id: UUID, partner_id: UUID, now: datetime
-) -> Plan:
+async def record_repayment(connection: Connection, *, plan_id: UUID, partner_id: UUID, now: datetime) -> Plan:
     """Book that the customer paid the next instalment in full, as the bank's core reports it."""
     plan = await lock_plan(connection, plan_id=plan_id, partner_id=partner_id)
     rows = await queries.list_schedule_rows(connection, plan)

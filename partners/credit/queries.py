@@ -321,9 +321,7 @@ async def insert_capture(connection: Connection, plan: Plan, capture: Capture) -
 
 async def list_captures(connection: Connection, plan: Plan) -> list[Capture]:
     """Oldest first: refunds undo them in this order."""
-    return [
-        read(record, Capture) for record in await connection.fetch(LIST_CAPTURES, plan.bucket, plan.id)
-    ]
+    return [read(record, Capture) for record in await connection.fetch(LIST_CAPTURES, plan.bucket, plan.id)]
 
 
 async def find_refund(connection: Connection, plan: Plan, refund_ref: str) -> UUID | None:

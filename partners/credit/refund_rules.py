@@ -1,7 +1,7 @@
 """Pure refund arithmetic: running totals decide every part, so any pieces of a refund end at the same books."""
 
 from collections.abc import Sequence
-from itertools import accumulate
+from itertools import accumulate, pairwise
 
 from msgspec import Struct
 
@@ -69,7 +69,9 @@ def take_refund_apart(plan: Plan, amount_fen: int) -> RefundParts:
 
 def subsidies_on(terms: PlanTerms, principal_fen: int) -> tuple[FunderAmount, ...]:
     """What each funder pays for the customer's lower rate on captured principal."""
-    subsidy_fen = subsidy_of(principal_fen, ppm_per_period=terms.subsidy_ppm_per_period, periods=terms.periods)
+    subsidy_fen = subsidy_of(
+        principal_fen, ppm_per_period=terms.subsidy_ppm_per_period, periods=terms.periods
+    )
     return share_out(subsidy_fen, "interest_subsidy", terms.funding)
 
 
@@ -88,8 +90,7 @@ def spread_over_captures(captured: Sequence[int], *, undone_fen: int, amount_fen
     """How much of each capture a refund undoes, oldest first, after `undone_fen` was undone before."""
     ends = list(accumulate(captured, initial=0))
     return [
-        max(0, min(end, undone_fen + amount_fen) - max(start, undone_fen))
-        for start, end in zip(ends, ends[1:], strict=False)
+        max(0, min(end, undone_fen + amount_fen) - max(start, undone_fen)) for start, end in pairwise(ends)
     ]
 
 

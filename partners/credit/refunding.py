@@ -52,7 +52,14 @@ async def post_refund(
             connection, member=plan.member, source=to_wire("pln", plan.id), now=now
         )
     statement = _state(
-        refunded, parts, undone, rows, refund_id=refund_id, refund_ref=refund_ref, amount_fen=amount_fen, revoked=revoked
+        refunded,
+        parts,
+        undone,
+        rows,
+        refund_id=refund_id,
+        refund_ref=refund_ref,
+        amount_fen=amount_fen,
+        revoked=revoked,
     )
     await queries.insert_refund(
         connection,
@@ -126,9 +133,7 @@ async def _move_money(
     )
     refunded = structs.replace(refunded, state=settle_state(refunded))
     await queries.move_plan(connection, refunded, present=plan.state)
-    await queries.move_line(
-        connection, plan.member, by_fen=-(parts.uncaptured_released_fen + reduced_fen)
-    )
+    await queries.move_line(connection, plan.member, by_fen=-(parts.uncaptured_released_fen + reduced_fen))
     rows = await queries.list_schedule_rows(connection, plan)
     if reduced_fen:
         rows = reduce_schedule(refunded, rows, by_fen=reduced_fen)

@@ -122,9 +122,7 @@ def subsidy_of(principal_fen: int, *, ppm_per_period: int, periods: int) -> int:
     return principal_fen * ppm_per_period * periods // _MILLION
 
 
-def difference(
-    after: Sequence[FunderAmount], before: Sequence[FunderAmount]
-) -> tuple[FunderAmount, ...]:
+def difference(after: Sequence[FunderAmount], before: Sequence[FunderAmount]) -> tuple[FunderAmount, ...]:
     """What each funder's part grew by; both share out the same kind among the same funders."""
     return tuple(
         FunderAmount(funder=new.funder, amount_fen=new.amount_fen - old.amount_fen)

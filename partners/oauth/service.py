@@ -6,11 +6,13 @@ from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
+import asyncpg
+
 from kernel import outbox
 from kernel.caller import Caller, ConsentMissing, MemberRef, MemberUnknown
 from kernel.clock import add_months, business_date
 from kernel.database import Connection
-from kernel.errors import Unprocessable
+from kernel.errors import Conflict, Unprocessable
 from kernel.ids import new_id, to_wire
 from kernel.vault import Vault
 from partners.oauth import queries
@@ -26,6 +28,10 @@ SANDBOX_CONSENT_MONTHS = 60
 
 class ConsentScopeUnknown(Unprocessable):
     """A consent names a scope that does not exist or that is not a member's to give."""
+
+
+class ConsentChanging(Conflict):
+    """Another consent of this member is being recorded at this moment; repeat."""
 
 
 class PairwiseSubjects:
@@ -84,15 +90,19 @@ async def grant_consent(
         raise ConsentScopeUnknown
     await queries.withdraw_consents(connection, partner_id, [member.member_id], now=now)
     consent_id = new_id(now)
-    await queries.insert_consents(
-        connection,
-        partner_id,
-        [(consent_id, member)],
-        scopes=member_scopes(scopes),
-        purposes=purposes,
-        ends_on=ends_on,
-        now=now,
-    )
+    try:
+        await queries.insert_consents(
+            connection,
+            partner_id,
+            [(consent_id, member)],
+            scopes=member_scopes(scopes),
+            purposes=purposes,
+            ends_on=ends_on,
+            now=now,
+        )
+    except asyncpg.UniqueViolationError as violation:
+        assert violation.constraint_name == "oauth_consent_standing"
+        raise ConsentChanging from None
     await _tell(connection, "consent.granted", partner_id, member, consent_id, now=now)
     return consent_id
 

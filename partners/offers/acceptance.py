@@ -19,9 +19,14 @@ SCOPE = "offers:write"
 async def disclose_quote(
     connection: Connection, evidence: Evidence, *, quote_id: UUID, partner_id: UUID, now: datetime
 ) -> None:
-    """Record that the member saw this quote's cost table for long enough and confirmed it."""
+    """Record that the member saw this quote's cost table for long enough and confirmed it.
+
+    The first evidence counts; the same table confirmed again changes nothing.
+    """
     quote = await _lock(connection, quote_id, partner_id)
     check_disclosure(quote, evidence, now=now)
+    if quote.state == "disclosed":
+        return
     moved = await queries.disclose_quote(connection, quote, now=now)
     assert moved, "a locked quote does not move under our hands"
     await queries.insert_evidence(connection, quote, evidence, now=now)
@@ -46,9 +51,7 @@ async def accept_quote(
     cart_hash = None if cart is None else canonical_hash(cart)
     check_acceptance(quote, cart_hash=cart_hash, jws=jws, now=now)
     # The consent may have been withdrawn since the quote was issued.
-    member = await subjects.resolve_one(
-        connection, caller, quote.doc.terms.member_sub, scope=SCOPE, now=now
-    )
+    member = await subjects.resolve_one(connection, caller, quote.doc.terms.member_sub, scope=SCOPE, now=now)
     assert member == quote.member, "a subject stands for one member for ever"
     moved = await queries.accept_quote(connection, quote, now=now)
     assert moved, "a locked quote does not move under our hands"

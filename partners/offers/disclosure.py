@@ -24,7 +24,10 @@ _METHODS: dict[Method, Text] = {
 _ALLOCATIONS: dict[Allocation, Text] = {
     "next": Text(zh="退款先冲抵最近各期本金", en="A refund reduces the next instalments first"),
     "last": Text(zh="退款先冲抵最后各期本金", en="A refund reduces the last instalments first"),
-    "reamortise": Text(zh="退款后剩余本金按剩余期数重新均摊", en="After a refund the rest is spread over the instalments left"),
+    "reamortise": Text(
+        zh="退款后剩余本金按剩余期数重新均摊",
+        en="After a refund the rest is spread over the instalments left",
+    ),
 }
 
 
@@ -50,7 +53,9 @@ def _principal_rows(terms: PlanTerms) -> list[DisclosureRow]:
             Text(zh="贷款本金", en="Principal"),
             amount_fen=terms.financed_fen,
             method=_METHODS[terms.method],
-            standard=Text(zh=f"分{terms.periods}期按月归还", en=f"Repaid in {terms.periods} monthly instalments"),
+            standard=Text(
+                zh=f"分{terms.periods}期按月归还", en=f"Repaid in {terms.periods} monthly instalments"
+            ),
             payee=_BANK,
         )
     ]
@@ -76,7 +81,8 @@ def _cost_rows(terms: PlanTerms, schedule: Schedule) -> list[DisclosureRow]:
             amount_fen=schedule.total_interest_fen,
             rate_ppm=terms.annual_rate_ppm,
             method=Text(
-                zh=f"按剩余本金计息，计息基准{terms.day_count}", en=f"On the principal outstanding, {terms.day_count}"
+                zh=f"按剩余本金计息，计息基准{terms.day_count}",
+                en=f"On the principal outstanding, {terms.day_count}",
             ),
             standard=_AT_DUE_DATES,
             payee=_BANK,
@@ -129,7 +135,9 @@ def _default_row(overdue_rate_ppm: int) -> DisclosureRow:
         "default_interest",
         Text(zh="逾期罚息（或有成本）", en="Interest when overdue (contingent)"),
         rate_ppm=overdue_rate_ppm,
-        method=Text(zh="逾期本金按日计收，年利率除以360", en="On overdue principal by the day, annual rate over 360"),
+        method=Text(
+            zh="逾期本金按日计收，年利率除以360", en="On overdue principal by the day, annual rate over 360"
+        ),
         standard=Text(zh="仅在逾期时", en="Only while overdue"),
         payee=_BANK,
     )

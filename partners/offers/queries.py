@@ -148,9 +148,7 @@ async def accept_quote(connection: Connection, quote: Quote, *, now: datetime) -
     return bool(await connection.fetchval(ACCEPT_QUOTE, quote.bucket, quote.id, now))
 
 
-async def insert_evidence(
-    connection: Connection, quote: Quote, evidence: Evidence, *, now: datetime
-) -> None:
+async def insert_evidence(connection: Connection, quote: Quote, evidence: Evidence, *, now: datetime) -> None:
     await connection.execute(
         INSERT_EVIDENCE,
         quote.bucket,

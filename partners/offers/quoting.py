@@ -168,8 +168,9 @@ def _agree(request: QuoteRequest, doc: OfferDoc, price: Price, *, quote_id: UUID
         subsidy_ppm_per_period=plan.subsidy_ppm_per_period,
         funding=doc.funding,
         refund_policy=doc.refund_policy,
-        entitlement=right
-        and EntitlementTerms(kind=right.kind, quantity=right.quantity, valid_days=right.valid_days),
+        entitlement=None
+        if right is None
+        else EntitlementTerms(kind=right.kind, quantity=right.quantity, valid_days=right.valid_days),
     )
 
 

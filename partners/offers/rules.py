@@ -11,8 +11,8 @@ from partners.offers.model import (
     Component,
     EntitlementGrant,
     Evidence,
-    InstantDiscount,
     Instalment,
+    InstantDiscount,
     OfferDoc,
     OfferVersion,
     PointsPay,
@@ -70,10 +70,6 @@ class QuoteAlreadyAccepted(Conflict):
     """The quote was already accepted; a quote is good once."""
 
 
-class QuoteAlreadyDisclosed(Conflict):
-    """The cost table of this quote was already confirmed."""
-
-
 class DisclosureMissing(Conflict):
     """The cost table must be shown and confirmed before the quote can be accepted."""
 
@@ -111,7 +107,10 @@ def check_offer(doc: OfferDoc) -> None:
     if not plan.periods or any(not 1 <= periods <= 60 for periods in plan.periods):
         # Card instalments may run for five years at most (CBIRC and PBOC, 2022).
         raise OfferInvalid(reason="periods")
-    needed = {"discount": discount_component(doc) is not None, "interest_subsidy": plan.subsidy_ppm_per_period > 0}
+    needed = {
+        "discount": discount_component(doc) is not None,
+        "interest_subsidy": plan.subsidy_ppm_per_period > 0,
+    }
     for kind, wanted in needed.items():
         shares = [share for share in doc.funding if share.kind == kind]
         if bool(shares) != wanted or len({share.order for share in shares}) != len(shares):
@@ -237,13 +236,11 @@ def state_of(quote: Quote, *, now: datetime) -> QuoteState:
 
 
 def check_disclosure(quote: Quote, evidence: Evidence, *, now: datetime) -> None:
-    """The right table, long enough, at a possible moment, once."""
+    """The right table, long enough, at a possible moment, before the acceptance."""
     if quote.expires_at <= now:
         raise QuoteExpired(expires_at=quote.expires_at.isoformat())
     if quote.state == "accepted":
         raise QuoteAlreadyAccepted
-    if quote.state != "issued":
-        raise QuoteAlreadyDisclosed
     if evidence.hash != quote.disclosure_hash:
         raise DisclosureMismatch
     if evidence.displayed_seconds < quote.doc.disclosure.min_read_seconds:

@@ -7,8 +7,8 @@ from kernel.database import Connection
 from partners.credit.model import FundingShare, RefundPolicy
 from partners.offers.model import (
     EntitlementGrant,
-    InstantDiscount,
     Instalment,
+    InstantDiscount,
     OfferDefinition,
     OfferDoc,
     PointsPay,
@@ -58,7 +58,10 @@ def hospital_offer(now: datetime) -> OfferDefinition:
     return OfferDefinition(
         scenario="medical",
         doc=OfferDoc(
-            title=Text(zh="医疗分期零息零费，赠健康咨询", en="Treatment in instalments at no cost, with a consultation"),
+            title=Text(
+                zh="医疗分期零息零费，赠健康咨询",
+                en="Treatment in instalments at no cost, with a consultation",
+            ),
             components=(
                 Instalment(
                     periods=(6, 12),

@@ -224,7 +224,12 @@ class Journal:
 def _move(taken: Take, seq: int, kind: MoveKind) -> Move:
     lot = taken.lot
     return Move(
-        bucket=lot.bucket, member_id=lot.member_id, seq=seq, lot_seq=lot.lot_seq, kind=kind, points=taken.points
+        bucket=lot.bucket,
+        member_id=lot.member_id,
+        seq=seq,
+        lot_seq=lot.lot_seq,
+        kind=kind,
+        points=taken.points,
     )
 
 

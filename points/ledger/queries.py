@@ -1,4 +1,4 @@
-"""The ledger's statements."""
+"""The ledger's statements. `point_type = 1` is the one kind of points there is so far: model.TESSERA."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -10,7 +10,6 @@ import msgspec
 from kernel.caller import MemberRef
 from kernel.database import Connection, read, read_if_any
 from points.ledger.model import (
-    TESSERA,
     Balance,
     ExpiringPoints,
     Hold,
@@ -24,12 +23,9 @@ from points.ledger.model import (
     Wallet,
 )
 
-LOT_COLUMNS = """lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
-       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points"""
-
 # Ordered by key: every transaction that locks several wallets locks them in the same order. The lateral subquery keeps
 # any plan to one key lookup per wallet.
-LOCK_WALLETS = f"""
+LOCK_WALLETS = """
 SELECT wallet.*
   FROM (SELECT DISTINCT bucket, member_id FROM unnest($1::smallint[], $2::bigint[]) AS o (bucket, member_id)
          ORDER BY bucket, member_id) AS owner
@@ -37,43 +33,46 @@ SELECT wallet.*
        SELECT w.bucket, w.member_id, w.seq,
               w.available_points, w.held_points, w.pending_points, w.arrears_points
          FROM ledger_wallet AS w
-        WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = {TESSERA}
+        WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = 1
           FOR UPDATE) AS wallet
 """
 
 # Spend order: soonest expiry first, then oldest; no expiry last. The running sum stops at the points needed; lots past
 # their expiry come along, because whoever uses a wallet books what has ended in it.
-LIST_SPENDABLE_LOTS = f"""
-SELECT {LOT_COLUMNS}
+LIST_SPENDABLE_LOTS = """
+SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
+       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points
   FROM (SELECT l.*,
                l.expires_at <= $4 AS expired,
                sum(l.remaining_points - l.held_points) FILTER (WHERE l.expires_at IS NULL OR l.expires_at > $4)
                    OVER (ORDER BY l.expires_at NULLS LAST, l.lot_seq ROWS UNBOUNDED PRECEDING)
                - (l.remaining_points - l.held_points) AS before
           FROM ledger_lot AS l
-         WHERE l.bucket = $1 AND l.member_id = $2 AND l.point_type = {TESSERA}
+         WHERE l.bucket = $1 AND l.member_id = $2 AND l.point_type = 1
            AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.activates_at <= $4) AS lot
  WHERE lot.expired OR lot.before < $3
  ORDER BY lot.expires_at NULLS LAST, lot.lot_seq
 """
 
 # Spend order. Lots of the reversed operation come even when nothing of them is left: they tell the funder.
-LIST_LOTS_TO_REVERSE = f"""
-SELECT {LOT_COLUMNS}
+LIST_LOTS_TO_REVERSE = """
+SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
+       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points
   FROM ledger_lot AS lot
- WHERE lot.bucket = $1 AND lot.member_id = $2 AND lot.point_type = {TESSERA}
+ WHERE lot.bucket = $1 AND lot.member_id = $2 AND lot.point_type = 1
    AND (lot.remaining_points > lot.held_points OR lot.operation_id = $3)
  ORDER BY lot.expires_at NULLS LAST, lot.lot_seq
 """
 
 # Ordered by wallet, then by number, so that the entries of a wallet follow each other.
-LIST_EXPIRED_LOTS = f"""
-SELECT {LOT_COLUMNS}
+LIST_EXPIRED_LOTS = """
+SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
+       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points
   FROM unnest($1::smallint[], $2::bigint[]) AS owner (bucket, member_id)
  CROSS JOIN LATERAL (
        SELECT l.*
          FROM ledger_lot AS l
-        WHERE l.bucket = owner.bucket AND l.member_id = owner.member_id AND l.point_type = {TESSERA}
+        WHERE l.bucket = owner.bucket AND l.member_id = owner.member_id AND l.point_type = 1
           AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.expires_at <= $3
        OFFSET 0) AS lot
  ORDER BY lot.bucket, lot.member_id, lot.lot_seq
@@ -88,7 +87,7 @@ SELECT bucket, member_id
  LIMIT $2
 """
 
-READ_BALANCE = f"""
+READ_BALANCE = """
 SELECT wallet.available_points - coalesce(ended.points, 0) AS available_points,
        wallet.held_points, wallet.pending_points, wallet.arrears_points
   FROM ledger_wallet AS wallet
@@ -98,14 +97,14 @@ SELECT wallet.available_points - coalesce(ended.points, 0) AS available_points,
         WHERE lot.bucket = wallet.bucket AND lot.member_id = wallet.member_id
           AND lot.point_type = wallet.point_type
           AND lot.remaining_points > 0 AND (lot.expires_at <= $3 OR lot.activates_at > $3)) AS ended
- WHERE wallet.bucket = $1 AND wallet.member_id = $2 AND wallet.point_type = {TESSERA}
+ WHERE wallet.bucket = $1 AND wallet.member_id = $2 AND wallet.point_type = 1
 """
 
 # Soonest first: that is what the member wants to know.
-LIST_EXPIRING = f"""
+LIST_EXPIRING = """
 SELECT expires_at, sum(remaining_points - held_points)::bigint AS points
   FROM ledger_lot
- WHERE bucket = $1 AND member_id = $2 AND point_type = {TESSERA}
+ WHERE bucket = $1 AND member_id = $2 AND point_type = 1
    AND remaining_points > 0 AND remaining_points > held_points AND expires_at > $3
  GROUP BY expires_at
  ORDER BY expires_at
@@ -113,7 +112,7 @@ SELECT expires_at, sum(remaining_points - held_points)::bigint AS points
 """
 
 # Newest first; seq is gapless, so it is the cursor.
-LIST_ENTRIES = f"""
+LIST_ENTRIES = """
 SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, credited.name AS credit, entry.points,
        entry.available_after, entry.held_after, entry.pending_after, entry.arrears_after, entry.recorded_at
   FROM ledger_entry AS entry
@@ -122,36 +121,40 @@ SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, cre
    AND operation.id = entry.operation_id
   JOIN ledger_account AS debited ON debited.code = entry.debit_account
   JOIN ledger_account AS credited ON credited.code = entry.credit_account
- WHERE entry.bucket = $1 AND entry.member_id = $2 AND entry.point_type = {TESSERA} AND entry.seq < $3
+ WHERE entry.bucket = $1 AND entry.member_id = $2 AND entry.point_type = 1 AND entry.seq < $3
  ORDER BY entry.seq DESC
  LIMIT $4
 """
 
-OPEN_HOLD = f"""
+OPEN_HOLD = """
 WITH opened AS (
     INSERT INTO ledger_hold (bucket, member_id, id, point_type, partner_id, order_ref, points, deadline_at, opened_at)
-    VALUES ($1, $2, $3, {TESSERA}, $4, $5, $6, $7, $8)
+    VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8)
 )
 INSERT INTO ledger_hold_lot (bucket, member_id, hold_id, lot_seq, points)
 SELECT $1, $2, $3, pinned.lot_seq, pinned.points
   FROM unnest($9::bigint[], $10::bigint[]) AS pinned (lot_seq, points)
 """
 
-HOLD_COLUMNS = """bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by"""
-
-FIND_HOLD = f"SELECT {HOLD_COLUMNS} FROM ledger_hold WHERE id = $1 AND partner_id = $2"
+FIND_HOLD = (
+    """
+SELECT 
+"""
+    "bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by"
+    " FROM ledger_hold WHERE id = $1 AND partner_id = $2"
+)
 
 # The one way out of `open`; whoever comes second finds no row.
-CLOSE_HOLD = f"""
+CLOSE_HOLD = """
 UPDATE ledger_hold
    SET state = $4, captured_points = $5, closed_at = $6, closed_by = $7
  WHERE bucket = $1 AND member_id = $2 AND id = $3 AND state = 'open'
-RETURNING {HOLD_COLUMNS}
+RETURNING ""bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by""
 """
 
 # Ordered so that the longest overdue go first.
-LIST_LAPSED_HOLDS = f"""
-SELECT {HOLD_COLUMNS}
+LIST_LAPSED_HOLDS = """
+SELECT ""bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by""
   FROM ledger_hold
  WHERE state = 'open' AND deadline_at <= $1
  ORDER BY deadline_at
@@ -159,11 +162,13 @@ SELECT {HOLD_COLUMNS}
 """
 
 # In the order in which a capture consumes them: spend order.
-LIST_HOLD_LOTS = f"""
-SELECT pinned.hold_id, pinned.points AS pinned_points, pinned.captured, pinned.restored, {LOT_COLUMNS}
+LIST_HOLD_LOTS = """
+SELECT pinned.hold_id, pinned.points AS pinned_points, pinned.captured, pinned.restored,
+       lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
+       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points
   FROM ledger_hold_lot AS pinned
   JOIN ledger_lot AS lot
-    ON lot.bucket = pinned.bucket AND lot.member_id = pinned.member_id AND lot.point_type = {TESSERA}
+    ON lot.bucket = pinned.bucket AND lot.member_id = pinned.member_id AND lot.point_type = 1
    AND lot.lot_seq = pinned.lot_seq
  WHERE pinned.bucket = $1 AND pinned.member_id = $2 AND pinned.hold_id = $3
  ORDER BY lot.expires_at NULLS LAST, lot.lot_seq
@@ -183,11 +188,13 @@ UPDATE ledger_hold_lot AS pinned
  WHERE pinned.bucket = $1 AND pinned.member_id = $2 AND pinned.hold_id = $3 AND pinned.lot_seq = back.lot_seq
 """
 
-OPERATION_COLUMNS = """bucket, member_id, id, kind, partner_id, hold_id, source_kind, source_ref, reverses, refund_ref,
+FIND_OPERATION = """
+SELECT bucket, member_id, id, kind, partner_id, hold_id, source_kind, source_ref, reverses, refund_ref,
        amount_fen, points, rule_version, tier, multiplier_pct, own_card, category,
-       occurred_at, recorded_at, business_on"""
-
-FIND_OPERATION = f"SELECT {OPERATION_COLUMNS} FROM ledger_operation WHERE id = $1 AND partner_id = $2"
+       occurred_at, recorded_at, business_on
+  FROM ledger_operation
+ WHERE id = $1 AND partner_id = $2
+"""
 
 FIND_REFUND = """
 SELECT id FROM ledger_operation WHERE bucket = $1 AND member_id = $2 AND reverses = $3 AND refund_ref = $4
@@ -220,9 +227,9 @@ UPDATE ledger_reversible
 WRITE = "SELECT ledger_write($1, $2, $3, $4)"
 
 # In the order of the postings: their outcomes are read side by side.
-POST_EARNINGS = f"""
+POST_EARNINGS = """
 SELECT operation_id, posted, available, held, pending, arrears
-  FROM ledger_post_earnings({TESSERA}::smallint, $1, $2, $3, $4, $5)
+  FROM ledger_post_earnings(1::smallint, $1, $2, $3, $4, $5)
 """
 
 
@@ -242,9 +249,7 @@ async def list_spendable_lots(
     return [read(record, Lot) for record in records]
 
 
-async def list_lots_to_reverse(
-    connection: Connection, member: MemberRef, *, operation_id: UUID
-) -> list[Lot]:
+async def list_lots_to_reverse(connection: Connection, member: MemberRef, *, operation_id: UUID) -> list[Lot]:
     """Lots with free points, and those of the operation."""
     records = await connection.fetch(LIST_LOTS_TO_REVERSE, member.bucket, member.member_id, operation_id)
     return [read(record, Lot) for record in records]
@@ -264,9 +269,7 @@ async def list_due_lot_owners(connection: Connection, *, limit: int, now: dateti
 
 
 async def read_balance(connection: Connection, member: MemberRef, *, now: datetime) -> Balance | None:
-    return read_if_any(
-        await connection.fetchrow(READ_BALANCE, member.bucket, member.member_id, now), Balance
-    )
+    return read_if_any(await connection.fetchrow(READ_BALANCE, member.bucket, member.member_id, now), Balance)
 
 
 async def list_expiring(
@@ -347,9 +350,7 @@ async def mark_restored(connection: Connection, hold: Hold, takes: Sequence[Take
     await connection.execute(MARK_RESTORED, *_keyed(hold, takes))
 
 
-async def find_operation(
-    connection: Connection, operation_id: UUID, *, partner_id: UUID
-) -> Operation | None:
+async def find_operation(connection: Connection, operation_id: UUID, *, partner_id: UUID) -> Operation | None:
     return read_if_any(await connection.fetchrow(FIND_OPERATION, operation_id, partner_id), Operation)
 
 

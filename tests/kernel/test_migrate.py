@@ -38,7 +38,7 @@ async def test_two_runs_at_once_both_succeed_and_apply_once(empty_owner_url: str
         directory,
         {
             "0003_index.sql": f"{migrate.NO_TRANSACTION}\nCREATE INDEX CONCURRENTLY first_word ON first_thing (word)",
-            "0004_last.sql": "SELECT pg_sleep(0.2)",
+            "0004_last.sql": "SELECT 1",
         },
     )
     runs = await asyncio.gather(*(migrate.apply(empty_owner_url, directory) for _ in range(2)))

@@ -1,0 +1,51 @@
+"""Balances: what a member has at this moment, and the sweep that books what has already ended."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from itertools import groupby
+
+from kernel.caller import MemberRef
+from kernel.database import Connection
+from points.ledger import queries
+from points.ledger.journal import Journal
+from points.ledger.model import Balance, ExpiringPoints, ListedEntry, Lot, Take
+
+NOTHING = Balance(available_points=0, held_points=0, pending_points=0, arrears_points=0)
+
+
+async def read_balance(connection: Connection, member: MemberRef, *, now: datetime) -> Balance:
+    """What `member` has at `now`; points past their expiry are gone whether or not the sweep has come by."""
+    return await queries.read_balance(connection, member, now=now) or NOTHING
+
+
+async def list_expiring(
+    connection: Connection, member: MemberRef, *, limit: int = 12, now: datetime
+) -> list[ExpiringPoints]:
+    """The free points that end next, one line per instant."""
+    return await queries.list_expiring(connection, member, limit=limit, now=now)
+
+
+async def list_entries(
+    connection: Connection, member: MemberRef, *, before_seq: int | None = None, limit: int
+) -> list[ListedEntry]:
+    """Entries newest first, those numbered below `before_seq`."""
+    return await queries.list_entries(connection, member, before_seq=before_seq or 2**63 - 1, limit=limit)
+
+
+async def expire_due(connection: Connection, *, limit: int, now: datetime) -> int:
+    """Book the end of up to `limit` lots and whatever else has ended in their wallets; returns how many lots."""
+    owners = await queries.list_due_lot_owners(connection, limit=limit, now=now)
+    if not owners:
+        return 0
+    wallets = await queries.lock_wallets(connection, owners)
+    lots = await queries.list_expired_lots(connection, [wallet.member for wallet in wallets], now=now)
+    journal = Journal(wallets, now=now)
+    for _, ended in groupby(lots, key=lambda lot: lot.member_id):
+        journal.expire(take_all(list(ended)))
+    await journal.write(connection)
+    return len(lots)
+
+
+def take_all(lots: Sequence[Lot]) -> list[Take]:
+    """Every free point of these lots."""
+    return [Take(lot=lot, points=lot.free_points) for lot in lots]
