@@ -48,14 +48,16 @@ CREATE TABLE offers_quote (
     expires_at      timestamptz NOT NULL,
     disclosed_at    timestamptz,
     accepted_at     timestamptz,
+    consent_id      uuid,
     PRIMARY KEY (bucket, id),
     CHECK (issued_at < expires_at),
     CHECK (state NOT IN ('disclosed', 'accepted', 'consumed') OR disclosed_at IS NOT NULL),
-    CHECK ((state IN ('accepted', 'consumed')) = (accepted_at IS NOT NULL))
+    CHECK ((state IN ('accepted', 'consumed')) = (accepted_at IS NOT NULL)),
+    CHECK ((accepted_at IS NULL) = (consent_id IS NULL))
 );
 CREATE INDEX offers_quote_id ON offers_quote (id);
 GRANT SELECT, INSERT ON offers_quote TO tessera_app;
-GRANT UPDATE (state, disclosed_at, accepted_at) ON offers_quote TO tessera_app;
+GRANT UPDATE (state, disclosed_at, accepted_at, consent_id) ON offers_quote TO tessera_app;
 
 -- What the borrower was shown, for how long, and when it was confirmed.
 CREATE TABLE offers_disclosure_evidence (

@@ -4,7 +4,7 @@ from calendar import isleap
 from datetime import date
 from typing import Literal, assert_never
 
-from kernel.clock import add_months
+from kernel.calendar import add_months
 
 DayCount = Literal["30/360", "act/360", "act/365", "act/act"]
 

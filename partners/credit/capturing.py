@@ -7,7 +7,6 @@ from msgspec import structs
 
 from kernel.clock import business_date
 from kernel.database import Connection
-from kernel.errors import Refusal
 from kernel.ids import new_id, to_wire
 from partners.credit import queries
 from partners.credit.journal import capture_lines, repayment_lines
@@ -15,7 +14,7 @@ from partners.credit.model import Capture, Plan
 from partners.credit.rules import NothingToRepay, check_capture, settle_state
 from partners.credit.schedules import reschedule
 from partners.credit.service import lock_plan, tell
-from points.earning.model import Activity
+from points.earning.model import Activity, Earned
 from points.earning.service import earn
 from points.ledger.service import capture_hold
 from points.membership.service import grant_entitlement
@@ -101,13 +100,13 @@ async def _record_capture(
         own_card=True,
     )
     [outcome] = await earn(connection, [activity], partner_id=plan.partner_id, now=now)
-    refused = isinstance(outcome, Refusal)
+    earned = outcome if isinstance(outcome, Earned) else None
     capture = Capture(
         id=operation_id,
         no=plan.captures,
         amount_fen=amount_fen,
-        earn_operation_id=None if refused else outcome.id,
-        points_earned=0 if refused else outcome.points,
+        earn_operation_id=earned.operation_id if earned else None,
+        points_earned=earned.points if earned else 0,
         captured_at=now,
     )
     await queries.insert_capture(connection, plan, capture)

@@ -203,10 +203,10 @@ async def read_schedule(
 @post("/v1/plans/{plan_id:str}/captures", scope="plans:write", idempotent=True, level="A2")
 async def capture_plan(
     plan_id: FromPath[str],
-    data: JSONBody[CaptureRequest | None],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     now: NamedDependency[datetime],
+    data: JSONBody[CaptureRequest | None] = None,
 ) -> CaptureAnswer:
     """Capture part or all of the amount financed when goods are delivered; the first capture takes the points."""
     plan, capture = await capturing.capture_plan(

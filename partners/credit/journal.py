@@ -1,36 +1,10 @@
 """The money journal as pure lines: which accounts a capture, a refund or a repayment moves, and who bears it."""
 
 from collections.abc import Sequence
-from typing import Literal
 
-from msgspec import Struct
-
-from partners.credit.model import FunderAmount, Plan, PlanTerms, RefundParts
+from partners.credit.model import Account, FunderAmount, Line, Plan, PlanTerms, RefundParts
 from partners.credit.refund_rules import subsidies_on
 from partners.credit.rules import difference, share_out
-
-Account = Literal[
-    "customer_receivable",
-    "customer_cash",
-    "merchant_payable",
-    "bank_discount_expense",
-    "bank_subsidy_expense",
-    "subsidy_income",
-    "interest_income",
-    "fee_income",
-]
-
-
-class Line(Struct, frozen=True, kw_only=True):
-    """One debit and one credit of the same amount."""
-
-    #: what it is for: `capture`, `refund`, `merchant_subsidy`
-    kind: str
-    debit: Account
-    credit: Account
-    amount_fen: int
-    #: who bears it
-    funder: str
 
 
 def capture_lines(plan: Plan, amount_fen: int) -> list[Line]:

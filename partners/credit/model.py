@@ -38,6 +38,16 @@ PlanState = Literal[
     "charged_off",
 ]
 Cause = Literal["original", "capture", "refund", "prepayment", "reschedule"]
+Account = Literal[
+    "customer_receivable",
+    "customer_cash",
+    "merchant_payable",
+    "bank_discount_expense",
+    "bank_subsidy_expense",
+    "subsidy_income",
+    "interest_income",
+    "fee_income",
+]
 
 
 class FundingShare(Struct, frozen=True, kw_only=True):
@@ -293,3 +303,15 @@ class Statement(Struct, frozen=True, kw_only=True):
     plan_state: PlanState
     #: the instalments still to come
     schedule: tuple[ScheduleRow, ...]
+
+
+class Line(Struct, frozen=True, kw_only=True):
+    """One debit and one credit of the same amount."""
+
+    #: what it is for: `capture`, `refund`, `merchant_subsidy`
+    kind: str
+    debit: Account
+    credit: Account
+    amount_fen: int
+    #: who bears it
+    funder: str

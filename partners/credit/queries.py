@@ -10,8 +10,7 @@ from msgspec import Struct
 
 from kernel.caller import MemberRef
 from kernel.database import Connection, read, read_if_any
-from partners.credit.journal import Line
-from partners.credit.model import Application, Capture, Cause, Decision, Plan, ScheduleRow
+from partners.credit.model import Application, Capture, Cause, Decision, Line, Plan, ScheduleRow
 
 _PLAN = """
 bucket, id, member_id, partner_id, application_id, state, terms, hold_id, total_fen, financed_fen, captured_fen,

@@ -15,8 +15,7 @@ from partners.credit.refund_rules import split_cart_value, spread_over_captures,
 from partners.credit.rules import check_refund, settle_state
 from partners.credit.schedules import reduce_schedule
 from partners.credit.service import lock_plan, tell
-from points.ledger.rules import RefundAlreadyPosted
-from points.ledger.service import reverse
+from points.ledger.service import RefundAlreadyPosted, reverse
 from points.membership.service import revoke_entitlements
 
 

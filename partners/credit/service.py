@@ -18,7 +18,7 @@ from partners.credit.model import Application, Decision, Plan, PlanTerms, Schedu
 from partners.credit.queries import ScheduleVersion
 from partners.credit.rules import LIMIT_FEN, RULE_VERSION, check_void, decide_application
 from partners.credit.schedules import list_rows, schedule_terms
-from points.ledger.service import place_hold, release_hold
+from points.ledger.service import find_hold, place_hold, release_hold
 
 #: how long an authorisation, and the points held with it, can be captured
 AUTHORISATION = timedelta(days=7)
@@ -161,15 +161,21 @@ async def void_plan(connection: Connection, *, plan_id: UUID, partner_id: UUID, 
     plan = await lock_plan(connection, plan_id=plan_id, partner_id=partner_id)
     check_void(plan)
     voided = await _close_unused(connection, plan, "voided", now=now)
-    if plan.hold_id is not None:
+    if plan.hold_id is not None and await _is_open(connection, plan.hold_id, partner_id=partner_id):
         await release_hold(connection, hold_id=plan.hold_id, partner_id=partner_id, now=now)
     return voided
+
+
+async def _is_open(connection: Connection, hold_id: UUID, *, partner_id: UUID) -> bool:
+    """Whether the points are still held: the partner may have given them back itself, or they may have lapsed."""
+    return (await find_hold(connection, hold_id=hold_id, partner_id=partner_id)).state == "open"
 
 
 async def lapse_authorisations(connection: Connection, *, limit: int, now: datetime) -> int:
     """Book the authorisations whose time is over; the ledger lapses their points by the same deadline."""
     plans: Sequence[Plan] = await queries.list_lapsed(connection, limit=limit, now=now)
-    for plan in plans:
+    # Credit lines are locked in one order, so that two sweeps never wait for each other in a circle.
+    for plan in sorted(plans, key=lambda plan: (plan.bucket, plan.member_id)):
         await _close_unused(connection, plan, "auth_expired", now=now)
     return len(plans)
 

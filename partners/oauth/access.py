@@ -80,6 +80,11 @@ class AccessVerifier:
         self._tokens_max = tokens_max
         self._tokens: OrderedDict[bytes, AccessClaims] = OrderedDict()
 
+    @property
+    def remembered(self) -> int:
+        """How many verified tokens are in memory."""
+        return len(self._tokens)
+
     async def authenticate(
         self, *, method: str, path: str, authorization: list[str], proofs: list[str], now: datetime
     ) -> Authenticated:

@@ -14,12 +14,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from msgspec import Struct
 
 from kernel.database import Connection
+from kernel.errors import Conflict
 from kernel.vault import Vault
 from partners.oauth import queries
 from partners.oauth.jws import JwsInvalid, parse
 from partners.registry.jwk import VerificationKey, encode, read_jwk
 
 SigningStatus = Literal["pending", "active", "retiring", "retired"]
+
+
+class SigningKeyNotStaged(Conflict):
+    """No key of this name is waiting to be used."""
 
 
 class SigningKey(Struct, frozen=True, kw_only=True):
@@ -84,6 +89,8 @@ async def stage_signing_key(connection: Connection, vault: Vault, *, now: dateti
 
 async def promote_signing_key(connection: Connection, kid: str) -> None:
     """Sign with the staged key from the next start on; the one before stays published."""
+    if kid not in {key.kid for key in await queries.list_signing_keys(connection) if key.status == "pending"}:
+        raise SigningKeyNotStaged
     await queries.move_signing_keys(connection, present="active", wanted="retiring")
     await queries.move_signing_key(connection, kid, present="pending", wanted="active")
 

@@ -13,7 +13,7 @@ TOKEN_SECONDS = 300
 # RFC 7519 §2: a NumericDate may have a fraction; the bound keeps arithmetic on it exact.
 Seconds = Annotated[int, Meta(ge=0, le=2**53)] | Annotated[float, Meta(ge=0, le=2**53)]
 # The pattern keeps out what no store would take: control characters and lone surrogates.
-OneTimeId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[ -~]+$")]
+OneTimeId = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[ -~]+\Z")]
 
 
 class AssertionClaims(Struct, frozen=True, kw_only=True):

@@ -104,10 +104,8 @@ async def move_signing_keys(connection: Connection, *, present: str, wanted: str
     await connection.execute(MOVE_SIGNING_KEYS, present, wanted)
 
 
-async def move_signing_key(connection: Connection, kid: str, *, present: str, wanted: str) -> bool:
-    """False if there is no such key in that state."""
-    status = await connection.execute(MOVE_SIGNING_KEY, kid, present, wanted)
-    return status.endswith(" 1")
+async def move_signing_key(connection: Connection, kid: str, *, present: str, wanted: str) -> None:
+    await connection.execute(MOVE_SIGNING_KEY, kid, present, wanted)
 
 
 async def list_standings(

@@ -3,10 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
-from kernel.caller import Caller, Subjects
+from kernel.caller import Caller, ConsentMissing, Subjects
 from kernel.database import Connection
 from kernel.errors import Absent
 from partners.credit.service import Answer, apply_for_plan
+from partners.oauth.service import find_consent
 from partners.offers import queries
 from partners.offers.canonical import canonical_hash
 from partners.offers.model import Cart, Evidence, Quote
@@ -53,7 +54,10 @@ async def accept_quote(
     # The consent may have been withdrawn since the quote was issued.
     member = await subjects.resolve_one(connection, caller, quote.doc.terms.member_sub, scope=SCOPE, now=now)
     assert member == quote.member, "a subject stands for one member for ever"
-    moved = await queries.accept_quote(connection, quote, now=now)
+    consent = await find_consent(connection, partner_id=caller.partner_id, member=member, now=now)
+    if consent is None:
+        raise ConsentMissing(scope=SCOPE)
+    moved = await queries.accept_quote(connection, quote, consent_id=consent.id, now=now)
     assert moved, "a locked quote does not move under our hands"
     await tell(connection, quote, "quote.accepted", now=now)
     return await apply_for_plan(

@@ -199,7 +199,7 @@ async def issue_quote(
     return _show(quote, now=now)
 
 
-@get("/v1/quotes/{quote_id:str}", scope="offers:write", level="A1")
+@get("/v1/quotes/{quote_id:str}", scope="offers:read", level="A1")
 async def read_quote(
     quote_id: FromPath[str],
     connection: NamedDependency[Connection],
@@ -238,11 +238,11 @@ async def disclose_quote(
 @post("/v1/quotes/{quote_id:str}/accept", scope="offers:write", idempotent=True, level="A2")
 async def accept_quote(
     quote_id: FromPath[str],
-    data: JSONBody[AcceptRequest | None],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
     now: NamedDependency[datetime],
+    data: JSONBody[AcceptRequest | None] = None,
 ) -> AcceptAnswer:
     """Accept a quote: the application is decided, and an approved plan is authorised with its points held."""
     asked = data or AcceptRequest()

@@ -31,7 +31,10 @@ QuoteState = Literal["issued", "disclosed", "accepted", "consumed", "expired", "
 
 LINES_MAX = 200
 
-Name = Annotated[str, Meta(min_length=1, max_length=200)]
+#: no control characters: writers of JSON do not agree on how to escape them, and carts are hashed
+_PRINTABLE = r"^[^\x00-\x1f\x7f]+$"
+Name = Annotated[str, Meta(min_length=1, max_length=200, pattern=_PRINTABLE)]
+Category = Annotated[str, Meta(min_length=1, max_length=64, pattern=_PRINTABLE)]
 Reference = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[!-~]+$")]
 
 
@@ -149,7 +152,7 @@ class CartLine(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, om
 
     sku: Reference
     name: Name | UnsetType = UNSET
-    category: Annotated[str, Meta(min_length=1, max_length=64)] | UnsetType = UNSET
+    category: Category | UnsetType = UNSET
     quantity: Annotated[int, Meta(le=1_000_000)]
     unit_fen: OrderFen
 
@@ -271,6 +274,8 @@ class Quote(Struct, frozen=True, kw_only=True):
     expires_at: datetime
     disclosed_at: datetime | None
     accepted_at: datetime | None
+    #: the member's consent under which it was accepted
+    consent_id: UUID | None = None
 
     @property
     def member(self) -> MemberRef:

@@ -10,7 +10,7 @@ _VERSION = "id, offer_id, partner_id, scenario, state, starts_at, ends_at, doc"
 
 _QUOTE = """
 bucket, id, member_id, partner_id, version_id, state, cart_hash, disclosure_hash, doc, jws, issued_at, expires_at,
-disclosed_at, accepted_at
+disclosed_at, accepted_at, consent_id
 """
 
 INSERT_OFFER = "INSERT INTO offers_offer (id, partner_id, scenario, created_at) VALUES ($1, $2, $3, $4)"
@@ -56,7 +56,7 @@ RETURNING true
 
 ACCEPT_QUOTE = """
 UPDATE offers_quote
-   SET state = 'accepted', accepted_at = $3
+   SET state = 'accepted', accepted_at = $3, consent_id = $4
  WHERE bucket = $1 AND id = $2 AND state = 'disclosed' AND expires_at > $3
 RETURNING true
 """
@@ -143,9 +143,9 @@ async def disclose_quote(connection: Connection, quote: Quote, *, now: datetime)
     return bool(await connection.fetchval(DISCLOSE_QUOTE, quote.bucket, quote.id, now))
 
 
-async def accept_quote(connection: Connection, quote: Quote, *, now: datetime) -> bool:
+async def accept_quote(connection: Connection, quote: Quote, *, consent_id: UUID, now: datetime) -> bool:
     """False if the quote was not disclosed any more or ran out: this is what makes it good once."""
-    return bool(await connection.fetchval(ACCEPT_QUOTE, quote.bucket, quote.id, now))
+    return bool(await connection.fetchval(ACCEPT_QUOTE, quote.bucket, quote.id, now, consent_id))
 
 
 async def insert_evidence(connection: Connection, quote: Quote, evidence: Evidence, *, now: datetime) -> None:

@@ -124,7 +124,7 @@ async def _deliver(
     log.info(
         "webhook_attempt",
         endpoint=to_wire("whe", claim.endpoint_id),
-        event=to_wire("evt", claim.event_id),
+        event_id=to_wire("evt", claim.event_id),
         attempt=claim.attempt,
         status=answer.status,
         error=answer.error,

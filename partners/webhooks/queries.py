@@ -131,8 +131,8 @@ NOTE_FAILING = """
 UPDATE webhooks_endpoint
    SET failing_since = coalesce(failing_since, $2),
        status = CASE WHEN $3::text IS NULL THEN status ELSE 'disabled' END,
-       disabled_reason = coalesce($3, disabled_reason)
- WHERE id = $1 AND (failing_since IS NULL OR $3 IS NOT NULL)
+       disabled_reason = coalesce($3::text, disabled_reason)
+ WHERE id = $1 AND (failing_since IS NULL OR $3::text IS NOT NULL)
 """
 
 POSTPONE = """

@@ -6,6 +6,7 @@ denies by default, is inside: gateway/scopes.py.
 """
 
 import asyncio
+import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
@@ -17,7 +18,7 @@ from redis.exceptions import RedisError
 from gateway.limits import Limit, Verdict
 from gateway.metrics import observe_request
 from gateway.problems import BodyTooLarge, InternalError, RequestMalformed, render
-from gateway.requests import Passage
+from gateway.requests import OneTimeProof, Passage
 from gateway.runtime import Runtime
 from kernel.database import transaction
 from kernel.errors import Exhausted, Refusal, Unavailable
@@ -142,11 +143,14 @@ class Edge:
         read = scope["method"] in READS
         limit = Limit(name="read" if read else "write", per_second=proved.rate_per_second, burst=proved.burst)
         await self._count(proved.caller.client_id, limit, exit_)
+        proof = OneTimeProof(
+            scope=proved.proof_scope, jti=proved.proof_jti, expires_at=proved.proof_expires_at
+        )
         if read:
-            await self._use_up_proof(proved.proof_id, passage)
+            await self._use_up(proof)
         else:
             # The proof of a write is used up in the write's own transaction: gateway/unit_of_work.py.
-            passage.proof_id, passage.proof_expires_at = proved.proof_id, proved.proof_expires_at
+            passage.proof = proof
 
     async def _count(self, key: str, limit: Limit, exit_: "_Exit") -> None:
         verdict = await self._runtime.limiter.take(key, limit)
@@ -154,17 +158,20 @@ class Edge:
         if not verdict.allowed:
             raise RateLimited(limit=limit.name, retry_after_seconds=verdict.retry_after_seconds)
 
-    async def _use_up_proof(self, proof_id: str, passage: Passage) -> None:
-        """RFC 9449 §11.1: a proof is good once. Reads remember it in Redis, and in PostgreSQL while Redis is away."""
-        key = f"proof:{sha256(proof_id).hex()}"
+    async def _use_up(self, proof: OneTimeProof) -> None:
+        """Reads remember a used proof in Redis, and in PostgreSQL while Redis is away."""
+        key = f"proof:{sha256(proof.scope, proof.jti).hex()}"
         try:
-            first = await self._runtime.redis.set(key, b"1", nx=True, ex=180)
+            first = await self._runtime.redis.set(
+                key, b"1", nx=True, exat=math.ceil(proof.expires_at.timestamp())
+            )
         except (RedisError, OSError, TimeoutError):
-            expires_at = max(passage.now, passage.proof_expires_at)
             async with transaction(self._runtime.pool) as connection:
-                first = await use_once(connection, scope="dpop", identifier=proof_id, expires_at=expires_at)
+                first = await use_once(
+                    connection, scope=proof.scope, identifier=proof.jti, expires_at=proof.expires_at
+                )
         if not first:
-            raise InvalidDpopProof(reason="replayed")
+            raise InvalidDpopProof(reason="it was used before")
 
 
 class _Exit:

@@ -30,10 +30,9 @@ from kernel.errors import (
     WrongMethod,
 )
 from kernel.problem import MEDIA_TYPE, to_problem
+from partners.oauth.access import AccessRefused
 
 log = structlog.get_logger("gateway")
-
-DPOP_ALGORITHMS = "ES256 PS256 EdDSA"
 
 
 class RouteUnknown(Absent):
@@ -100,8 +99,10 @@ def render(refusal: Refusal, *, base_url: str, trace_id: str, **members: Any) ->
     document = to_problem(refusal, base_url=base_url, trace_id=trace_id) | members
     headers = {"content-type": MEDIA_TYPE}
     if isinstance(refusal, Unauthenticated):
-        # RFC 9449 §7.1: a challenge names the scheme, the error and the algorithms accepted in proofs.
-        headers["www-authenticate"] = f'DPoP error="{_oauth_error(refusal)}", algs="{DPOP_ALGORITHMS}"'
+        # RFC 9110 §15.5.2: every 401 carries a challenge.
+        headers["www-authenticate"] = (
+            refusal if isinstance(refusal, AccessRefused) else AccessRefused()
+        ).challenge()
     if isinstance(refusal, Unavailable) or refusal.code == "idempotency_in_progress":
         headers["retry-after"] = "1"
     return Answer(status=document["status"], headers=headers, body=msgspec.json.encode(document))
@@ -159,11 +160,6 @@ def answer_failure(request: Request[Any, Any, Any], failure: Exception) -> Respo
         "request_failed", request_id=request_id, route=request.scope.get("path_template"), exc_info=failure
     )
     return _respond(request, InternalError())
-
-
-def _oauth_error(refusal: Unauthenticated) -> str:
-    """RFC 6750 §3.1 and RFC 9449 §7.1 know few errors; ours map onto them."""
-    return refusal.code if refusal.code in ("invalid_dpop_proof", "use_dpop_nonce") else "invalid_token"
 
 
 def _pointer(item: dict[str, Any]) -> str:

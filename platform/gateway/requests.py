@@ -1,12 +1,22 @@
 """What the edge learns about a request on its way in, carried in the ASGI scope to whoever needs it."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, cast
+
+from msgspec import Struct
 
 from kernel.caller import Caller
 
 _KEY = "tessera"
+
+
+class OneTimeProof(Struct, frozen=True, kw_only=True):
+    """The identifier of a DPoP proof, good once until it expires (RFC 9449 §11.1)."""
+
+    scope: str
+    jti: str
+    expires_at: datetime
 
 
 class Passage:
@@ -17,8 +27,7 @@ class Passage:
         "body",
         "caller",
         "now",
-        "proof_expires_at",
-        "proof_id",
+        "proof",
         "refused",
         "request_id",
     )
@@ -32,13 +41,12 @@ class Passage:
         self.body = b""
         #: who is asking, once proved
         self.caller: Caller | None = None
-        #: a proof of possession still to be used up in the transaction of a write
-        self.proof_id: str | None = None
-        self.proof_expires_at = now
+        #: a proof of possession still to be used up, in the transaction of the write it was made for
+        self.proof: OneTimeProof | None = None
         #: code of the refusal that was raised, if one was: the transaction rolls back
         self.refused: str | None = None
 
-    def enter(self, scope: dict[str, Any]) -> None:
+    def enter(self, scope: MutableMapping[str, Any]) -> None:
         scope[_KEY] = self
 
     @staticmethod

@@ -16,9 +16,10 @@ from kernel.pages import CursorSeal
 from kernel.redis_client import open_redis
 from kernel.settings import Settings
 from kernel.vault import Vault
-from partners.oauth.access import AccessVerifier, AppDirectory
+from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
 from partners.oauth.service import PairwiseSubjects
+from partners.registry.directory import AppDirectory
 
 log = structlog.get_logger("runtime")
 
@@ -71,6 +72,7 @@ class Runtime:
                 resource=f"{self.base_url}/v1",
                 base_url=self.base_url,
                 directory=AppDirectory(self.pool),
+                livemode=settings.mode == "live",
             )
             self.limiter = Limiter(self.redis, share=1 / settings.workers)
             keeper = asyncio.create_task(self._keep_time(), name="clock")

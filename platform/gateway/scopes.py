@@ -11,18 +11,11 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.requests import Passage
-from kernel.caller import Caller
-from kernel.errors import Forbidden, Unauthenticated
+from kernel.caller import Caller, InsufficientScope
+from kernel.errors import Forbidden
+from partners.oauth.access import TokenMissing
 
 ANY_CALLER = "self"
-
-
-class TokenMissing(Unauthenticated):
-    """This route needs an access token: Authorization: DPoP, with a DPoP proof."""
-
-
-class InsufficientScope(Forbidden):
-    """The access token does not carry the scope this route needs."""
 
 
 class RouteClosed(Forbidden):

@@ -12,7 +12,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.problems import render
-from gateway.requests import Passage
+from gateway.requests import OneTimeProof, Passage
 from gateway.runtime import Runtime
 from kernel import idempotency
 from kernel.database import Connection, OutcomeUnknown, acquire
@@ -32,22 +32,25 @@ class Work:
         self._passage = passage
         self._acquired = acquire(runtime.pool)
         self._connection: Connection | None = None
+        self._saved = False
 
     async def connection(self) -> Connection:
         """The transaction's connection; the first call begins it and uses up the proof of a write."""
         if self._connection is None:
             self._connection = await self._acquired.__aenter__()
             await self._connection.execute("BEGIN")
-            if self._passage.proof_id is not None:
-                await self._use_up_proof(self._connection, self._passage.proof_id)
+            if self._passage.proof is not None:
+                await self._use_up(self._connection, self._passage.proof)
         return self._connection
 
-    async def _use_up_proof(self, connection: Connection, proof_id: str) -> None:
-        # RFC 9449 §11.1: once. In the write's own transaction, so that a forgotten proof means a forgotten write.
-        expires_at = self._passage.proof_expires_at
-        if not await use_once(connection, scope="dpop", identifier=proof_id, expires_at=expires_at):
-            raise InvalidDpopProof(reason="replayed")
+    async def _use_up(self, connection: Connection, proof: OneTimeProof) -> None:
+        # In the write's own transaction, so that a forgotten proof means a forgotten write.
+        if not await use_once(
+            connection, scope=proof.scope, identifier=proof.jti, expires_at=proof.expires_at
+        ):
+            raise InvalidDpopProof(reason="it was used before")
         await connection.execute("SAVEPOINT request")
+        self._saved = True
 
     async def end(self) -> None:
         """Commit, or after a refusal everything but the used-up proof."""
@@ -75,10 +78,7 @@ class Work:
     async def _roll_back(self, connection: Connection) -> None:
         """A rollback that fails leaves nothing behind either: the server drops the transaction with the session."""
         try:
-            if self._passage.proof_id is not None and self._passage.refused not in (
-                "invalid_dpop_proof",
-                "internal_error",
-            ):
+            if self._saved:
                 await connection.execute("ROLLBACK TO SAVEPOINT request; COMMIT")
             else:
                 await connection.execute("ROLLBACK")

@@ -46,7 +46,7 @@ async def _work(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    async with runtime.open(), delivery.open_client(settings.mode) as client:
+    async with runtime.open(), delivery.open_client() as client:
 
         async def relay() -> int:
             async with transaction(runtime.pool) as connection:

@@ -1,14 +1,18 @@
 """Who is asking: what the edge has proved about the sender of a request."""
 
+from __future__ import annotations
+
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 from uuid import UUID
 
 from msgspec import Struct
 
-from kernel.database import Connection
 from kernel.errors import Absent, Forbidden
+
+if TYPE_CHECKING:
+    from kernel.database import Connection
 
 
 class Caller(Struct, frozen=True, kw_only=True):
@@ -23,6 +27,11 @@ class Caller(Struct, frozen=True, kw_only=True):
     #: RFC 7638 thumbprint of the key the token is bound to
     key_thumbprint: str
 
+    def require(self, scope: str) -> None:
+        """Refuse unless the token carries `scope`; for routes that several scopes may enter."""
+        if scope not in self.scopes:
+            raise InsufficientScope(scope=scope)
+
 
 class MemberRef(Struct, frozen=True, kw_only=True):
     """A member as the ledger knows one; never shown to a partner."""
@@ -32,6 +41,7 @@ class MemberRef(Struct, frozen=True, kw_only=True):
     bucket: int
 
 
+@runtime_checkable  # Litestar checks what it injects by isinstance
 class Subjects(Protocol):
     """Turns the pairwise subjects a partner names into members; the gateway joins it to partners.oauth."""
 
@@ -52,6 +62,10 @@ class Subjects(Protocol):
     ) -> dict[int, str]:
         """The pairwise subjects under which a partner knows these members."""
         ...
+
+
+class InsufficientScope(Forbidden):
+    """The access token does not carry the scope this route needs."""
 
 
 class MemberUnknown(Absent):

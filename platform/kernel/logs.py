@@ -14,7 +14,19 @@ import msgspec
 import structlog
 from structlog.tracebacks import ExceptionDictTransformer
 
-_TELLING = ("authorization", "dpop", "secret", "token", "password", "assertion", "private", "phone", "name_", "jws", "key")
+_TELLING = (
+    "authorization",
+    "dpop",
+    "secret",
+    "token",
+    "password",
+    "assertion",
+    "private",
+    "phone",
+    "name_",
+    "jws",
+    "key",
+)
 _STARS = "***"
 
 
@@ -34,7 +46,9 @@ def configure(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(level=logging.WARNING, stream=sys.stderr, format='{"level":"%(levelname)s","logger":"%(name)s"}')
+    logging.basicConfig(
+        level=logging.WARNING, stream=sys.stderr, format='{"level":"%(levelname)s","logger":"%(name)s"}'
+    )
     for chatty in ("httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -43,12 +57,16 @@ def redact(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> Muta
     """Star every field whose name tells that its value is not for the log."""
     for name in fields:
         lowered = name.lower()
-        if name not in ("event", "level", "timestamp", "exception") and any(word in lowered for word in _TELLING):
+        if name not in ("event", "level", "timestamp", "exception") and any(
+            word in lowered for word in _TELLING
+        ):
             fields[name] = _STARS
     return fields
 
 
-def reduce_database_errors(_logger: Any, _method: str, fields: MutableMapping[str, Any]) -> MutableMapping[str, Any]:
+def reduce_database_errors(
+    _logger: Any, _method: str, fields: MutableMapping[str, Any]
+) -> MutableMapping[str, Any]:
     """Replace a PostgreSQL error by its SQLSTATE and constraint name."""
     error = fields.get("exc_info")
     if isinstance(error, asyncpg.PostgresError):

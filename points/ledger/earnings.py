@@ -5,8 +5,8 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+from kernel.calendar import business_date
 from kernel.caller import MemberRef
-from kernel.clock import business_date
 from kernel.database import Connection
 from kernel.ids import to_wire
 from points.ledger import queries

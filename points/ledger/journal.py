@@ -9,8 +9,8 @@ from uuid import UUID
 
 from msgspec.structs import replace
 
+from kernel.calendar import business_date
 from kernel.caller import MemberRef
-from kernel.clock import business_date
 from kernel.database import Connection
 from kernel.ids import new_id
 from points.ledger import queries
@@ -133,10 +133,10 @@ class Journal:
         self._moves.append(_move(renewed, seq, "grant"))
         return renewed
 
-    def repay(self, operation_id: UUID, freed: Sequence[Take]) -> None:
-        """Let points that have just become free repay what the member owes."""
+    def repay(self, operation_id: UUID, freed: Sequence[Take]) -> int:
+        """Let free points repay what the member owes; returns how much they did."""
         if not freed:
-            return
+            return 0
         member = MemberRef(member_id=freed[0].lot.member_id, bucket=freed[0].lot.bucket)
         owed = self.wallet(member).arrears_points
         paying = []
@@ -145,6 +145,7 @@ class Journal:
                 paying.append(Take(lot=taken.lot, points=paid))
                 owed -= paid
         self.post(operation_id, Account.AVAILABLE, Account.ARREARS, paying, "repay")
+        return sum(taken.points for taken in paying)
 
     def expire(self, ended: Sequence[Take]) -> None:
         """Book the end of free points of one wallet."""

@@ -136,25 +136,23 @@ SELECT $1, $2, $3, pinned.lot_seq, pinned.points
   FROM unnest($9::bigint[], $10::bigint[]) AS pinned (lot_seq, points)
 """
 
-FIND_HOLD = (
-    """
-SELECT 
+FIND_HOLD = """
+SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by
+  FROM ledger_hold
+ WHERE id = $1 AND partner_id = $2
 """
-    "bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by"
-    " FROM ledger_hold WHERE id = $1 AND partner_id = $2"
-)
 
 # The one way out of `open`; whoever comes second finds no row.
 CLOSE_HOLD = """
 UPDATE ledger_hold
    SET state = $4, captured_points = $5, closed_at = $6, closed_by = $7
  WHERE bucket = $1 AND member_id = $2 AND id = $3 AND state = 'open'
-RETURNING ""bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by""
+RETURNING bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by
 """
 
 # Ordered so that the longest overdue go first.
 LIST_LAPSED_HOLDS = """
-SELECT ""bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by""
+SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by
   FROM ledger_hold
  WHERE state = 'open' AND deadline_at <= $1
  ORDER BY deadline_at

@@ -107,7 +107,10 @@ async def _claw_back(
     points: int,
     now: datetime,
 ) -> int:
-    """From the earning's own lots, then its funders', then owed; held points are never touched. Returns the arrears."""
+    """From the earning's own lots, then its funders', then owed; held points are never touched.
+
+    Returns how much of it stays owed.
+    """
     if points == 0:
         return 0
     lots = await queries.list_lots_to_reverse(connection, operation.member, operation_id=operation.id)
@@ -116,9 +119,12 @@ async def _claw_back(
     takes = take_back(live, [lot for lot in origin if lot.is_live(now)], points)
     journal.post(reversal_id, Account.AVAILABLE, Account.ISSUED, takes, "claw")
     owed = points - sum(taken.points for taken in takes)
-    if owed:
-        journal.owe(reversal_id, Take(lot=origin[0], points=owed))
-    return owed
+    if owed == 0:
+        return 0
+    journal.owe(reversal_id, Take(lot=origin[0], points=owed))
+    # who owes cannot have points free: other funders' points repay at once, as later earnings would
+    used = {taken.lot.lot_seq for taken in takes}
+    return owed - journal.repay(reversal_id, take_all([lot for lot in live if lot.lot_seq not in used]))
 
 
 async def _restore(

@@ -111,13 +111,72 @@ def test_only_the_sandbox_calls_loopback(url: str) -> None:
         check_url(url, "live")
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.2:9000/", "http://10.0.0.1/", "http://127.1/", "http://localhost:0/"])
+@pytest.mark.parametrize(
+    "url", ["http://127.0.0.2:9000/", "http://10.0.0.1/", "http://127.1/", "http://localhost:0/"]
+)
 def test_the_sandbox_calls_nothing_else_over_http(url: str) -> None:
     with pytest.raises(WebhookUrlRefused):
         check_url(url, "sandbox")
 
 
-CLOSED = ["0.0.0.0", "0.1.2.3", "10.0.0.1", "10.255.255.255", "100.64.0.1", "100.100.100.200", "100.127.255.255", "127.0.0.1", "127.255.255.254", "168.63.129.16", "169.254.169.254", "169.254.0.1", "172.16.0.1", "172.31.255.255", "192.0.0.1", "192.0.0.170", "192.0.2.1", "192.31.196.1", "192.52.193.1", "192.88.99.1", "192.168.0.1", "192.175.48.1", "198.18.0.1", "198.19.255.255", "198.51.100.1", "203.0.113.1", "224.0.0.1", "239.255.255.255", "240.0.0.1", "255.255.255.255", "::", "::1", "::ffff:127.0.0.1", "::ffff:8.8.8.8", "::127.0.0.1", "64:ff9b::a00:1", "64:ff9b::808:808", "64:ff9b:1::1", "100::1", "2001::1", "2001:10::1", "2001:20::1", "2001:db8::1", "2002:a00:1::", "2002:808:808::", "2620:4f:8000::1", "3ffe::1", "3fff::1", "5f00::1", "fc00::1", "fd00:ec2::254", "fe80::1", "fe80::1%eth0", "2a00::1%eth0", "fec0::1", "ff02::1"]
+CLOSED = [
+    "0.0.0.0",
+    "0.1.2.3",
+    "10.0.0.1",
+    "10.255.255.255",
+    "100.64.0.1",
+    "100.100.100.200",
+    "100.127.255.255",
+    "127.0.0.1",
+    "127.255.255.254",
+    "168.63.129.16",
+    "169.254.169.254",
+    "169.254.0.1",
+    "172.16.0.1",
+    "172.31.255.255",
+    "192.0.0.1",
+    "192.0.0.170",
+    "192.0.2.1",
+    "192.31.196.1",
+    "192.52.193.1",
+    "192.88.99.1",
+    "192.168.0.1",
+    "192.175.48.1",
+    "198.18.0.1",
+    "198.19.255.255",
+    "198.51.100.1",
+    "203.0.113.1",
+    "224.0.0.1",
+    "239.255.255.255",
+    "240.0.0.1",
+    "255.255.255.255",
+    "::",
+    "::1",
+    "::ffff:127.0.0.1",
+    "::ffff:8.8.8.8",
+    "::127.0.0.1",
+    "64:ff9b::a00:1",
+    "64:ff9b::808:808",
+    "64:ff9b:1::1",
+    "100::1",
+    "2001::1",
+    "2001:10::1",
+    "2001:20::1",
+    "2001:db8::1",
+    "2002:a00:1::",
+    "2002:808:808::",
+    "2620:4f:8000::1",
+    "3ffe::1",
+    "3fff::1",
+    "5f00::1",
+    "fc00::1",
+    "fd00:ec2::254",
+    "fe80::1",
+    "fe80::1%eth0",
+    "2a00::1%eth0",
+    "fec0::1",
+    "ff02::1",
+]
 
 
 @pytest.mark.parametrize("address", CLOSED)
@@ -126,7 +185,16 @@ def test_an_address_that_is_not_plainly_public_is_never_called(address: str) -> 
 
 
 @pytest.mark.parametrize(
-    "address", ["1.1.1.1", "8.8.8.8", "100.63.255.255", "172.32.0.1", "223.255.255.1", "2400:3200::1", "2606:4700::1111"]
+    "address",
+    [
+        "1.1.1.1",
+        "8.8.8.8",
+        "100.63.255.255",
+        "172.32.0.1",
+        "223.255.255.1",
+        "2400:3200::1",
+        "2606:4700::1111",
+    ],
 )
 def test_a_public_address_is_called(address: str) -> None:
     assert is_public(ip_address(address))
@@ -168,7 +236,9 @@ def test_the_standard_webhooks_library_rejects_what_was_changed_or_kept(
         Webhook(secret).verify(body, headers)
 
 
-@pytest.mark.parametrize("secret", ["", "whsec_", "whsec_AAAA", "whsec_" + "!" * 40, SECRET.removeprefix("whsec_")])
+@pytest.mark.parametrize(
+    "secret", ["", "whsec_", "whsec_AAAA", "whsec_" + "!" * 40, SECRET.removeprefix("whsec_")]
+)
 def test_a_weak_or_misspelt_secret_is_refused(secret: str) -> None:
     with pytest.raises(WebhookSecretRefused):
         check_secret(secret)
@@ -181,7 +251,12 @@ def test_the_schedule_of_a_receiver_that_stays_down_ends_after_three_days() -> N
     moment, attempt, waits = NOW, 1, []
     while True:
         step = plan_next_step(
-            Answer(status=503), attempt=attempt, started_at=NOW, failing_since=None, jitter_permille=0, now=moment
+            Answer(status=503),
+            attempt=attempt,
+            started_at=NOW,
+            failing_since=None,
+            jitter_permille=0,
+            now=moment,
         )
         if step.next_at is None:
             break

@@ -1,0 +1,177 @@
+"""Earning over HTTP: one activity, or up to a thousand with an answer for each."""
+
+from datetime import datetime
+from typing import Annotated, Any
+
+import msgspec
+from litestar import post
+from litestar.di import NamedDependency
+from litestar.params import JSONBody
+from msgspec import Meta, Struct
+
+from kernel.caller import Caller, MemberRef, MemberUnknown, Subjects
+from kernel.database import Connection
+from kernel.errors import Refusal, Unprocessable
+from kernel.ids import to_wire
+from kernel.money import OrderFen
+from kernel.problem import status_of, to_problem
+from points.earning import service
+from points.earning.model import Activity, ActivityKind, Earned
+from points.ledger.model import Balance, Grant
+
+SCOPE = "points:earn"
+BATCH_MAX = 1_000
+
+
+class ItemInvalid(Unprocessable):
+    """The item does not match the schema of an earning."""
+
+
+class EarnRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Something a member did that may earn points."""
+
+    member: Annotated[str, Meta(max_length=128, description="The member's subject at your organisation.")]
+    source_ref: Annotated[
+        str,
+        Meta(min_length=1, max_length=128, description="Your number of the event: it earns once for ever."),
+    ]
+    kind: Annotated[ActivityKind, Meta(description="What the member did.")]
+    occurred_at: Annotated[datetime, Meta(tz=True, description="When it happened, with a time zone.")]
+    amount_fen: OrderFen
+    category: Annotated[str, Meta(min_length=1, max_length=64, description="What was bought.")] | None = None
+    own_card: Annotated[bool, Meta(description="Paid with the bank's own card.")] = False
+
+
+class EarnBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Earnings to be posted together; every item is judged by itself."""
+
+    items: Annotated[
+        list[Any],
+        Meta(min_length=1, max_length=BATCH_MAX, description="Each like the body of a single earning."),
+    ]
+
+
+class Component(Struct, frozen=True, kw_only=True):
+    """Points one rule gave; they form a lot."""
+
+    rule: str
+    multiplier_pct: int
+    points: int
+    lot_id: str
+    funder: str
+    expires_at: datetime | None
+
+
+class Earning(Struct, frozen=True, kw_only=True):
+    """What an activity earned."""
+
+    id: str
+    points: int
+    components: list[Component]
+    balance: Balance
+
+
+class BatchResult(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """The answer to one item: an earning, or a problem."""
+
+    status: int
+    earning: Earning | None = None
+    problem: dict[str, Any] | None = None
+
+
+class BatchResults(Struct, frozen=True, kw_only=True):
+    """One answer per item, in the order of the items."""
+
+    results: list[BatchResult]
+
+
+@post("/v1/points/earnings", scope=SCOPE, idempotent=True, level="A2")
+async def post_earning(
+    data: JSONBody[EarnRequest],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    subjects: NamedDependency[Subjects],
+    now: NamedDependency[datetime],
+) -> Earning:
+    """Post what one activity earns."""
+    member = await subjects.resolve_one(connection, caller, data.member, scope=SCOPE, now=now)
+    activity = _activity(data, member)
+    (outcome,) = await service.earn(connection, [activity], partner_id=caller.partner_id, now=now)
+    if isinstance(outcome, Refusal):
+        raise outcome
+    return _earning(outcome)
+
+
+@post("/v1/points/earnings/batch", scope=SCOPE, idempotent=True, batch=True, level="A2", status_code=200)
+async def post_earnings(
+    data: JSONBody[EarnBatch],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    subjects: NamedDependency[Subjects],
+    base_url: NamedDependency[str],
+    now: NamedDependency[datetime],
+) -> BatchResults:
+    """Post up to 1,000 earnings in one transaction, with a result for each."""
+    requests = [_decode(item) for item in data.items]
+    subs = sorted({request.member for request in requests if isinstance(request, EarnRequest)})
+    members = await subjects.resolve(connection, caller, subs, scope=SCOPE, now=now)
+    decided = [_decide(request, members) for request in requests]
+    activities = [decision for decision in decided if isinstance(decision, Activity)]
+    outcomes = iter(await service.earn(connection, activities, partner_id=caller.partner_id, now=now))
+    answers = [next(outcomes) if isinstance(decision, Activity) else decision for decision in decided]
+    return BatchResults(results=[_result(answer, base_url) for answer in answers])
+
+
+def _decode(item: Any) -> EarnRequest | ItemInvalid:
+    try:
+        return msgspec.convert(item, EarnRequest)
+    except msgspec.ValidationError as mistake:
+        return ItemInvalid(message=str(mistake))
+
+
+def _decide(request: EarnRequest | ItemInvalid, members: dict[str, MemberRef]) -> Activity | Refusal:
+    if isinstance(request, ItemInvalid):
+        return request
+    member = members.get(request.member)
+    return MemberUnknown() if member is None else _activity(request, member)
+
+
+def _activity(request: EarnRequest, member: MemberRef) -> Activity:
+    return Activity(
+        member=member,
+        source_ref=request.source_ref,
+        kind=request.kind,
+        occurred_at=request.occurred_at,
+        amount_fen=request.amount_fen,
+        category=request.category,
+        own_card=request.own_card,
+    )
+
+
+def _result(answer: Earned | Refusal, base_url: str) -> BatchResult:
+    if isinstance(answer, Refusal):
+        return BatchResult(status=status_of(answer), problem=to_problem(answer, base_url=base_url))
+    return BatchResult(status=201, earning=_earning(answer))
+
+
+def _earning(earned: Earned) -> Earning:
+    return Earning(
+        id=to_wire("ent", earned.operation_id),
+        points=earned.points,
+        components=[_component(grant) for grant in earned.grants],
+        balance=earned.balance,
+    )
+
+
+def _component(grant: Grant) -> Component:
+    return Component(
+        rule=grant.rule,
+        multiplier_pct=grant.multiplier_pct,
+        points=grant.points,
+        lot_id=to_wire("lot", grant.lot_id),
+        funder=grant.funder,
+        expires_at=grant.expires_at,
+    )
+
+
+routes = [post_earning, post_earnings]

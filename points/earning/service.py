@@ -1,0 +1,67 @@
+"""Earning: check what a partner reports, decide the points, post them to the ledger."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from uuid import UUID
+
+from kernel.caller import MemberUnknown
+from kernel.database import Connection
+from kernel.errors import Refusal
+from kernel.ids import new_id, to_wire
+from points.earning.model import Activity, Earned
+from points.earning.rules import RULE, SourceAlreadyEarned, check_occurred_at, grants_of
+from points.ledger import service as ledger
+from points.ledger.model import EarnOutcome, EarnPosting
+from points.membership import service as membership
+from points.membership.model import Standing
+
+
+async def earn(
+    connection: Connection, items: Sequence[Activity], *, partner_id: UUID, now: datetime
+) -> list[Earned | Refusal]:
+    """Post many activities in one transaction; each is answered for itself, in the order of `items`."""
+    standings = await membership.list_standings(connection, [item.member for item in items])
+    decided = [_decide(item, standings.get(item.member.member_id), partner_id, now) for item in items]
+    postings = [decision for decision in decided if isinstance(decision, EarnPosting)]
+    outcomes = iter(await ledger.post_earnings(connection, postings, now=now))
+    return [
+        _answer(decision, next(outcomes)) if isinstance(decision, EarnPosting) else decision
+        for decision in decided
+    ]
+
+
+def _decide(
+    item: Activity, standing: Standing | None, partner_id: UUID, now: datetime
+) -> EarnPosting | Refusal:
+    if standing is None:
+        return MemberUnknown()
+    try:
+        check_occurred_at(item.occurred_at, now)
+    except Refusal as refusal:
+        return refusal
+    return EarnPosting(
+        operation_id=new_id(now),
+        member=item.member,
+        partner_id=partner_id,
+        source_kind=item.kind,
+        source_ref=item.source_ref,
+        amount_fen=item.amount_fen,
+        occurred_at=item.occurred_at,
+        rule_version=RULE.version,
+        tier=standing.tier,
+        multiplier_pct=standing.multiplier_pct,
+        own_card=item.own_card,
+        category=item.category,
+        grants=grants_of(item, standing, lot_id=new_id(now), now=now),
+    )
+
+
+def _answer(posting: EarnPosting, outcome: EarnOutcome) -> Earned | Refusal:
+    if not outcome.posted:
+        return SourceAlreadyEarned(operation_id=to_wire("ent", outcome.operation_id))
+    return Earned(
+        operation_id=outcome.operation_id,
+        points=posting.points,
+        grants=posting.grants,
+        balance=outcome.balance,
+    )

@@ -1,0 +1,381 @@
+"""The ledger over HTTP: balances, entries, quotes, holds and reversals."""
+
+from datetime import datetime
+from typing import Annotated
+from uuid import UUID
+
+from litestar import get, post
+from litestar.di import NamedDependency
+from litestar.params import FromPath, FromQuery, JSONBody
+from msgspec import Meta, Struct
+
+from kernel.caller import Caller, Subjects
+from kernel.database import Connection
+from kernel.errors import Unprocessable
+from kernel.ids import from_wire, to_wire
+from kernel.money import OrderFen, PositiveFen, PositivePoints
+from kernel.pages import CursorSeal, Limit, Page
+from points.ledger import service
+from points.ledger.model import (
+    POINTS_PER_YUAN,
+    Balance,
+    ExpiringPoints,
+    Hold,
+    HoldState,
+    ListedEntry,
+    OperationKind,
+)
+from points.ledger.rules import HOLD_TTL_SECONDS_MAX, OperationUnknown
+
+READ = "members:read"
+SPEND = "points:spend"
+EARN = "points:earn"
+
+EXPIRING_MAX = 12
+
+Sub = Annotated[str, Meta(max_length=128, description="The member's subject at your organisation.")]
+Reference = Annotated[str, Meta(min_length=1, max_length=128)]
+
+
+class ReversalTargetUnclear(Unprocessable):
+    """Name what to reverse either by operation_id, or by member, kind and source_ref together."""
+
+
+class PointsView(Struct, frozen=True, kw_only=True):
+    """What a member has at this moment."""
+
+    available_points: int
+    held_points: int
+    pending_points: int
+    arrears_points: int
+    #: the free points that end next, soonest first
+    expiring: list[ExpiringPoints]
+    as_of: datetime
+
+
+class EntryView(Struct, frozen=True, kw_only=True):
+    """One debit and one credit of a member's wallet."""
+
+    operation_id: str
+    #: gapless number within the wallet
+    seq: int
+    kind: OperationKind
+    debit: str
+    credit: str
+    points: int
+    available_after: int
+    held_after: int
+    pending_after: int
+    arrears_after: int
+    recorded_at: datetime
+
+
+class QuoteRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """An order that points might pay for."""
+
+    member: Sub
+    order_amount_fen: OrderFen
+
+
+class PointsQuote(Struct, frozen=True, kw_only=True):
+    """How far points would go; nothing is reserved."""
+
+    max_points: int
+    #: what those points pay for
+    value_fen: int
+    points_per_yuan: int
+
+
+class HoldRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """Points to reserve for a checkout."""
+
+    member: Sub
+    points: PositivePoints
+    order_ref: Annotated[Reference, Meta(description="Your number of the order.")]
+    ttl_seconds: Annotated[
+        int, Meta(ge=1, le=HOLD_TTL_SECONDS_MAX, description="The hold lapses after this long.")
+    ] = 1_800
+
+
+class HoldView(Struct, frozen=True, kw_only=True):
+    """A hold as its partner sees it."""
+
+    id: str
+    state: HoldState
+    points: int
+    captured_points: int
+    value_fen: int
+    order_ref: str
+    #: from this instant on it cannot be captured
+    expires_at: datetime
+
+
+class CaptureRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How much of a hold to spend."""
+
+    points: PositivePoints | None = None
+    order_fen: (
+        Annotated[PositiveFen, Meta(description="The order's total; partial refunds are proportional to it.")]
+        | None
+    ) = None
+
+
+class CapturedView(Struct, frozen=True, kw_only=True):
+    """What a capture spent and gave back."""
+
+    id: str
+    state: HoldState
+    captured_points: int
+    released_points: int
+    value_fen: int
+
+
+class ReleasedView(Struct, frozen=True, kw_only=True):
+    """A hold that is over."""
+
+    id: str
+    state: HoldState
+    released_points: int
+
+
+class ReversalRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A refund, and the earning or the spend it undoes."""
+
+    refund_ref: Annotated[Reference, Meta(description="Your number of the refund; posted once for ever.")]
+    refunded_fen: PositiveFen
+    operation_id: (
+        Annotated[str, Meta(description="An earning's `ent_…` or a captured hold's `hld_…`.")] | None
+    ) = None
+    member: Sub | None = None
+    kind: (
+        Annotated[Reference, Meta(description="With source_ref: the kind of the earning's event.")] | None
+    ) = None
+    source_ref: Annotated[Reference, Meta(description="Your number of the event that earned.")] | None = None
+
+
+class ReversalView(Struct, frozen=True, kw_only=True):
+    """What a refund undid."""
+
+    id: str
+    points_clawed_back: int
+    points_restored: int
+    arrears_added: int
+    balance: Balance
+
+
+@get("/v1/members/{sub:str}/points", scope=READ, level="A1")
+async def read_points(
+    sub: FromPath[str],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    subjects: NamedDependency[Subjects],
+    now: NamedDependency[datetime],
+) -> PointsView:
+    """Read a member's points and what of them ends next."""
+    member = await subjects.resolve_one(connection, caller, sub, scope=READ, now=now)
+    balance = await service.read_balance(connection, member, now=now)
+    return PointsView(
+        available_points=balance.available_points,
+        held_points=balance.held_points,
+        pending_points=balance.pending_points,
+        arrears_points=balance.arrears_points,
+        expiring=await service.list_expiring(connection, member, limit=EXPIRING_MAX, now=now),
+        as_of=now,
+    )
+
+
+@get("/v1/members/{sub:str}/points/entries", scope=READ, level="A1")
+async def list_entries(
+    sub: FromPath[str],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    subjects: NamedDependency[Subjects],
+    cursors: NamedDependency[CursorSeal],
+    now: NamedDependency[datetime],
+    limit: FromQuery[Limit] = 20,
+    cursor: FromQuery[str | None] = None,
+) -> Page[EntryView]:
+    """List the entries of a member's wallet, newest first."""
+    member = await subjects.resolve_one(connection, caller, sub, scope=READ, now=now)
+    binding = f"{caller.client_id}:entries:{sub}"
+    before = None if cursor is None else int(cursors.open(binding, cursor))
+    found = await service.list_entries(connection, member, before_seq=before, limit=limit)
+    more = cursors.seal(binding, found[-1].seq) if found and found[-1].seq > 1 else None
+    return Page(data=[_entry(entry) for entry in found], next_cursor=more)
+
+
+@post("/v1/points/quotes", scope=SPEND, level="A1", status_code=200)
+async def quote_points(
+    data: JSONBody[QuoteRequest],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    subjects: NamedDependency[Subjects],
+    now: NamedDependency[datetime],
+) -> PointsQuote:
+    """Say how many points an order could be paid with."""
+    member = await subjects.resolve_one(connection, caller, data.member, scope=SPEND, now=now)
+    balance = await service.read_balance(connection, member, now=now)
+    points = min(balance.available_points, data.order_amount_fen * POINTS_PER_YUAN // 100)
+    return PointsQuote(
+        max_points=points, value_fen=service.value_fen(points), points_per_yuan=POINTS_PER_YUAN
+    )
+
+
+@post("/v1/points/holds", scope=SPEND, idempotent=True, level="A2")
+async def place_hold(
+    data: JSONBody[HoldRequest],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    subjects: NamedDependency[Subjects],
+    now: NamedDependency[datetime],
+) -> HoldView:
+    """Reserve points for a checkout."""
+    member = await subjects.resolve_one(connection, caller, data.member, scope=SPEND, now=now)
+    hold = await service.place_hold(
+        connection,
+        member=member,
+        partner_id=caller.partner_id,
+        points=data.points,
+        order_ref=data.order_ref,
+        ttl_seconds=data.ttl_seconds,
+        now=now,
+    )
+    return _hold(hold)
+
+
+@get("/v1/points/holds/{id:str}", scope=SPEND, level="A1")
+async def read_hold(
+    id: FromPath[str], connection: NamedDependency[Connection], caller: NamedDependency[Caller]
+) -> HoldView:
+    """Read a hold."""
+    hold_id = from_wire("hld", id)
+    return _hold(await service.find_hold(connection, hold_id=hold_id, partner_id=caller.partner_id))
+
+
+@post("/v1/points/holds/{id:str}/capture", scope=SPEND, idempotent=True, level="A2", status_code=200)
+async def capture_hold(
+    id: FromPath[str],
+    data: JSONBody[CaptureRequest],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    now: NamedDependency[datetime],
+) -> CapturedView:
+    """Spend a hold's points, or some of them; the rest is released."""
+    outcome = await service.capture_hold(
+        connection,
+        hold_id=from_wire("hld", id),
+        partner_id=caller.partner_id,
+        points=data.points,
+        order_fen=data.order_fen,
+        now=now,
+    )
+    return CapturedView(
+        id=id,
+        state=outcome.hold.state,
+        captured_points=outcome.captured_points,
+        released_points=outcome.released_points,
+        value_fen=outcome.value_fen,
+    )
+
+
+@post("/v1/points/holds/{id:str}/release", scope=SPEND, idempotent=True, level="A2", status_code=200)
+async def release_hold(
+    id: FromPath[str],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    now: NamedDependency[datetime],
+) -> ReleasedView:
+    """Give a hold's points back."""
+    outcome = await service.release_hold(
+        connection, hold_id=from_wire("hld", id), partner_id=caller.partner_id, now=now
+    )
+    return ReleasedView(id=id, state=outcome.hold.state, released_points=outcome.released_points)
+
+
+@post("/v1/points/reversals", scope=f"{EARN}|{SPEND}", idempotent=True, level="A2")
+async def reverse(
+    data: JSONBody[ReversalRequest],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    subjects: NamedDependency[Subjects],
+    now: NamedDependency[datetime],
+) -> ReversalView:
+    """Undo what a refunded order earned, or give back what it spent."""
+    operation_id = await _find_target(data, connection, caller, subjects, now)
+    reversal = await service.reverse(
+        connection,
+        operation_id=operation_id,
+        partner_id=caller.partner_id,
+        refund_ref=data.refund_ref,
+        refunded_fen=data.refunded_fen,
+        now=now,
+    )
+    return ReversalView(
+        id=to_wire("ent", reversal.id),
+        points_clawed_back=reversal.points_clawed_back,
+        points_restored=reversal.points_restored,
+        arrears_added=reversal.arrears_added,
+        balance=reversal.balance,
+    )
+
+
+async def _find_target(
+    data: ReversalRequest, connection: Connection, caller: Caller, subjects: Subjects, now: datetime
+) -> UUID:
+    """Who may earn may undo an earning, who may spend a spend."""
+    if data.operation_id is not None:
+        if data.member or data.kind or data.source_ref:
+            raise ReversalTargetUnclear
+        prefix = "hld" if data.operation_id.startswith("hld_") else "ent"
+        caller.require(SPEND if prefix == "hld" else EARN)
+        return from_wire(prefix, data.operation_id)
+    if data.member is None or data.kind is None or data.source_ref is None:
+        raise ReversalTargetUnclear
+    caller.require(EARN)
+    member = await subjects.resolve_one(connection, caller, data.member, scope=EARN, now=now)
+    found = await service.find_earning(
+        connection, member=member, partner_id=caller.partner_id, kind=data.kind, source_ref=data.source_ref
+    )
+    if found is None:
+        raise OperationUnknown
+    return found
+
+
+def _hold(hold: Hold) -> HoldView:
+    return HoldView(
+        id=to_wire("hld", hold.id),
+        state=hold.state,
+        points=hold.points,
+        captured_points=hold.captured_points,
+        value_fen=service.value_fen(hold.points),
+        order_ref=hold.order_ref,
+        expires_at=hold.deadline_at,
+    )
+
+
+def _entry(entry: ListedEntry) -> EntryView:
+    return EntryView(
+        operation_id=to_wire("ent", entry.operation_id),
+        seq=entry.seq,
+        kind=entry.kind,
+        debit=entry.debit,
+        credit=entry.credit,
+        points=entry.points,
+        available_after=entry.available_after,
+        held_after=entry.held_after,
+        pending_after=entry.pending_after,
+        arrears_after=entry.arrears_after,
+        recorded_at=entry.recorded_at,
+    )
+
+
+routes = [
+    read_points,
+    list_entries,
+    quote_points,
+    place_hold,
+    read_hold,
+    capture_hold,
+    release_hold,
+    reverse,
+]

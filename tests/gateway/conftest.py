@@ -1,0 +1,95 @@
+"""The whole gateway in the test's own loop, and a partner with real keys to call it."""
+
+from collections.abc import AsyncGenerator
+from typing import Any, cast
+
+import httpx
+import pytest
+
+from gateway.app import batch_paths, build_litestar
+from gateway.client import PartnerClient
+from gateway.credentials import Credentials, SigningKey
+from gateway.edge import Edge
+from gateway.runtime import Runtime
+from kernel.database import transaction
+from kernel.settings import Secret, Settings
+from kernel.vault import generate_ring
+from partners.oauth.scopes import SCOPES
+from partners.registry import service as registry
+
+BASE_URL = "http://127.0.0.1:8080"
+RING = generate_ring()
+
+
+@pytest.fixture(scope="session")
+def settings(database_url: str, redis_url: str) -> Settings:
+    """A sandbox on this worker's database."""
+    return Settings(
+        base_url=BASE_URL,
+        database_url=Secret(database_url),
+        redis_url=Secret(redis_url),
+        master_keys=Secret(RING),
+    )
+
+
+@pytest.fixture(scope="session")
+async def runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
+    """What a worker process holds."""
+    runtime = Runtime(settings)
+    async with runtime.open():
+        yield runtime
+
+
+@pytest.fixture(scope="session")
+async def edge(settings: Settings) -> AsyncGenerator[Edge, None]:
+    """The gateway as one worker process runs it."""
+    runtime = Runtime(settings)
+    litestar = build_litestar(runtime, openapi=None)
+    async with litestar.lifespan():
+        yield Edge(cast(Any, litestar), runtime, batch_paths=batch_paths(litestar))
+
+
+@pytest.fixture
+async def http(edge: Edge) -> AsyncGenerator[httpx.AsyncClient, None]:
+    """A client that speaks to the gateway without a socket."""
+    transport = httpx.ASGITransport(app=cast(Any, edge), raise_app_exceptions=False)
+    async with httpx.AsyncClient(transport=transport, base_url=BASE_URL) as client:
+        yield client
+
+
+async def register(runtime: Runtime, *, scopes: list[str], per_second: int = 1_000, burst: int = 5_000) -> Credentials:
+    """A live partner with one app and one key."""
+    key = SigningKey.generate()
+    now = runtime.clock.now()
+    async with transaction(runtime.pool) as connection:
+        partner_id = await registry.register_partner(
+            connection,
+            slug=f"shop-{now.timestamp():.6f}".replace(".", "-"),
+            name_zh="测试商城",
+            name_en="Test Mall",
+            kind="service_provider",
+            scene="ecommerce",
+            status="live",
+            now=now,
+        )
+        app = await registry.register_app(
+            connection, partner_id=partner_id, scopes=scopes, rate_per_second=per_second, burst=burst, now=now
+        )
+        await registry.add_key(
+            connection, app_id=app.id, jwk=key.public_jwk | {"kid": "test", "alg": "ES256"}, now=now
+        )
+    return Credentials(
+        base_url=BASE_URL,
+        issuer=BASE_URL,
+        client_id=app.client_id,
+        kid="test",
+        private_jwk=key.private_jwk(),
+        scopes=scopes,
+        webhook_secret="",
+    )
+
+
+@pytest.fixture
+async def partner(runtime: Runtime, http: httpx.AsyncClient) -> PartnerClient:
+    """A partner that may do everything."""
+    return PartnerClient(await register(runtime, scopes=sorted(SCOPES)), http=http, deadline_seconds=5.0)

@@ -1,0 +1,121 @@
+"""Whatever a member, a partner and the clock do in any order, the books add up."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+from typing import Any
+from uuid import UUID
+
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from kernel.database import Connection, Pool
+from kernel.errors import Refusal
+from points.ledger import service
+
+MakeBank = Callable[[datetime], Any]
+
+POINTS = st.integers(1, 120)
+STEPS = st.one_of(
+    st.tuples(
+        st.just("earn"),
+        POINTS,
+        st.sampled_from([1, 5, 40, None]),
+        st.sampled_from([1, 2]),
+        st.sampled_from([0, 333_333, 1_000_000]),
+    ),
+    st.tuples(st.just("hold"), POINTS, st.sampled_from([60, 600_000])),
+    st.tuples(st.just("capture"), st.integers(0, 9), st.integers(1, 100)),
+    st.tuples(st.just("release"), st.integers(0, 9)),
+    st.tuples(st.just("refund_earning"), st.integers(0, 9), st.integers(1, 12_000)),
+    st.tuples(st.just("refund_spend"), st.integers(0, 9), st.integers(1, 120)),
+    st.tuples(st.just("wait"), st.sampled_from([1, 90, 3_600, 86_400 * 3, 86_400 * 20])),
+    st.tuples(st.just("lapse")),
+    st.tuples(st.just("expire")),
+)
+
+
+class Walk:
+    """One member's life, one step at a time."""
+
+    def __init__(self, bank: Any, connection: Connection) -> None:
+        self.bank = bank
+        self.connection = connection
+        self.now: datetime = bank.now
+        self.earnings: list[UUID] = []
+        self.holds: list[UUID] = []
+        self.refunds = 0
+
+    async def take(self, member: Any, step: tuple[Any, ...]) -> None:
+        bank, connection, partner = self.bank, self.connection, {"partner_id": self.bank.partner_id}
+        match step:
+            case ("earn", points, days, funder, cost):
+                expires_in = None if days is None else self.now - bank.now + timedelta(days=days)
+                outcome = await bank.earn(
+                    connection,
+                    member,
+                    points,
+                    expires_in=expires_in,
+                    funder_id=funder,
+                    unit_cost_e6=cost,
+                    now=self.now,
+                )
+                self.earnings.append(outcome.operation_id)
+            case ("hold", points, ttl):
+                hold = await bank.hold(connection, member, points, ttl_seconds=ttl, now=self.now)
+                self.holds.append(hold.id)
+            case ("capture", which, points) if self.holds:
+                hold_id = self.holds[which % len(self.holds)]
+                await service.capture_hold(
+                    connection, hold_id=hold_id, points=points, now=self.now, **partner
+                )
+            case ("release", which) if self.holds:
+                hold_id = self.holds[which % len(self.holds)]
+                await service.release_hold(connection, hold_id=hold_id, now=self.now, **partner)
+            case ("refund_earning", which, fen) if self.earnings:
+                await self.refund(self.earnings[which % len(self.earnings)], fen)
+            case ("refund_spend", which, fen) if self.holds:
+                await self.refund(self.holds[which % len(self.holds)], fen)
+            case ("wait", seconds):
+                self.now += timedelta(seconds=seconds)
+            case ("lapse",):
+                await service.lapse_due(connection, limit=50, now=self.now)
+            case ("expire",):
+                await service.expire_due(connection, limit=50, now=self.now)
+
+    async def refund(self, operation_id: UUID, fen: int) -> None:
+        self.refunds += 1
+        await service.reverse(
+            self.connection,
+            operation_id=operation_id,
+            partner_id=self.bank.partner_id,
+            refund_ref=f"r{self.refunds}",
+            refunded_fen=fen,
+            now=self.now,
+        )
+
+
+@given(steps=st.lists(STEPS, min_size=5, max_size=40))
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+async def test_the_books_add_up_after_any_life(
+    pool: Pool, make_bank: MakeBank, steps: list[tuple[Any, ...]]
+) -> None:
+    bank = make_bank(datetime(2026, 11, 20, 4, 0, tzinfo=UTC))
+    async with pool.acquire() as connection:
+        outer = connection.transaction()
+        await outer.start()
+        try:
+            member = await bank.enrol(connection)
+            walk = Walk(bank, connection)
+            for step in steps:
+                savepoint = connection.transaction()
+                await savepoint.start()
+                try:
+                    await walk.take(member, step)
+                    await savepoint.commit()
+                except Refusal:
+                    await savepoint.rollback()
+                balance = await service.read_balance(connection, member, now=walk.now)
+                assert balance.available_points == 0 or balance.arrears_points == 0
+            assert await bank.audit(connection, member) == []
+        finally:
+            await outer.rollback()
