@@ -447,10 +447,9 @@ SELECT p.bucket, p.id, p.state, p.hold_id, h.state AS hold_state
    AND CASE WHEN h.id IS NULL OR h.partner_id <> p.partner_id THEN true
             WHEN p.captures > 0 THEN h.state <> 'captured'
             WHEN p.state = 'voided' THEN h.state NOT IN ('released', 'lapsed')
-            WHEN p.state = 'auth_expired' THEN h.state NOT IN ('open', 'lapsed', 'released')
-            ELSE h.state NOT IN ('open', 'lapsed') END;
+            ELSE h.state = 'captured' END;
 COMMENT ON VIEW books_i27_plan_hold IS
-    'The points of a plan are held while it is authorised, spent once anything of it is captured, and free once it is voided. A deadline may pass before a sweep books it on either side.';
+    'The points of a plan are spent once anything of it is captured and not before, and free once it is voided.';
 
 CREATE VIEW books_i28_credit_line AS
 SELECT l.bucket, l.member_id, l.used_fen, coalesce(sum(p.open_fen), 0) AS plans_fen

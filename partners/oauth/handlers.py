@@ -160,7 +160,7 @@ async def read_jwks(signer: NamedDependency[Signer]) -> Response[dict[str, Any]]
     return Response(signer.jwks(), headers=CACHEABLE)
 
 
-@get("/v1/members/{sub:str}", scope="members:read")
+@get("/v1/members/{sub:str}", scope="members:read", level="A1")
 async def read_member(
     sub: FromPath[str],
     connection: NamedDependency[Connection],

@@ -68,7 +68,7 @@ class KeyView(Struct, frozen=True, kw_only=True):
     added_at: datetime
 
 
-@get("/v1/me", scope="self")
+@get("/v1/me", scope="self", level="A1")
 async def read_me(
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
@@ -103,7 +103,7 @@ async def read_me(
     )
 
 
-@get("/v1/keys", scope="self")
+@get("/v1/keys", scope="self", level="A1")
 async def list_keys(
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],

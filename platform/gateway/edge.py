@@ -69,7 +69,7 @@ class Edge:
 
     def __init__(self, app: App, runtime: Runtime, *, batch_paths: frozenset[str]) -> None:
         self._app = app
-        self._runtime = runtime
+        self.runtime = runtime
         self._batch_paths = batch_paths
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -77,8 +77,8 @@ class Edge:
             await self._app(scope, receive, send)
             return
         started = time.perf_counter()
-        now = self._runtime.clock.now()
-        passage = Passage(request_id=to_wire("req", new_id(now)), base_url=self._runtime.base_url, now=now)
+        now = self.runtime.clock.now()
+        passage = Passage(request_id=to_wire("req", new_id(now)), base_url=self.runtime.base_url, now=now)
         passage.enter(scope)
         exit_ = _Exit(send, passage, _interaction_id(scope))
         try:
@@ -101,7 +101,7 @@ class Edge:
             observe_request(scope["method"], route, exit_.status, time.perf_counter() - started)
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
-        settings = self._runtime.settings
+        settings = self.runtime.settings
         limit = (
             settings.batch_body_limit_bytes
             if scope["path"] in self._batch_paths
@@ -132,7 +132,7 @@ class Edge:
             client = scope.get("client")
             await self._count(client[0] if client else "local", limit, exit_)
             return
-        proved = await self._runtime.verifier.authenticate(
+        proved = await self.runtime.verifier.authenticate(
             method=scope["method"],
             path=_raw_path(scope),
             authorization=_headers(scope, b"authorization"),
@@ -153,7 +153,7 @@ class Edge:
             passage.proof = proof
 
     async def _count(self, key: str, limit: Limit, exit_: "_Exit") -> None:
-        verdict = await self._runtime.limiter.take(key, limit)
+        verdict = await self.runtime.limiter.take(key, limit)
         exit_.verdict = verdict
         if not verdict.allowed:
             raise RateLimited(limit=limit.name, retry_after_seconds=verdict.retry_after_seconds)
@@ -162,11 +162,11 @@ class Edge:
         """Reads remember a used proof in Redis, and in PostgreSQL while Redis is away."""
         key = f"proof:{sha256(proof.scope, proof.jti).hex()}"
         try:
-            first = await self._runtime.redis.set(
+            first = await self.runtime.redis.set(
                 key, b"1", nx=True, exat=math.ceil(proof.expires_at.timestamp())
             )
         except (RedisError, OSError, TimeoutError):
-            async with transaction(self._runtime.pool) as connection:
+            async with transaction(self.runtime.pool) as connection:
                 first = await use_once(
                     connection, scope=proof.scope, identifier=proof.jti, expires_at=proof.expires_at
                 )

@@ -6,6 +6,7 @@ leaves unspent after a second is forgotten, which errs against the caller by at 
 answer, each process grants its share of the limit from a local bucket: availability is kept, "unlimited" never is.
 """
 
+import asyncio
 import math
 import time
 from collections import OrderedDict
@@ -77,9 +78,10 @@ class Verdict(Struct, frozen=True, kw_only=True):
 
 
 class _Lease:
-    __slots__ = ("cells", "ends_at", "refused_until", "remaining")
+    __slots__ = ("asking", "cells", "ends_at", "refused_until", "remaining")
 
     def __init__(self) -> None:
+        self.asking = asyncio.Lock()
         self.cells = 0
         self.remaining = 0
         self.ends_at = 0.0
@@ -101,34 +103,44 @@ class Limiter:
 
     async def take(self, key: str, limit: Limit) -> Verdict:
         """One cell of `limit` for `key`: spent from the lease, leased anew, or granted locally."""
-        now = self._monotonic()
         lease = self._lease(f"{key}:{limit.name}")
+        verdict = self._spend(lease, limit)
+        if verdict is not None:
+            return verdict
+        # One lease at a time for each key: a crowd that leased a slice each would use up the limit unspent.
+        async with lease.asking:
+            return self._spend(lease, limit) or await self._lease_more(lease, key, limit)
+
+    def _spend(self, lease: "_Lease", limit: Limit) -> Verdict | None:
+        """What is known without asking: a cell in hand, or that none will fit yet."""
+        now = self._monotonic()
         if lease.cells > 0 and now < lease.ends_at:
             lease.cells -= 1
             return self._verdict(limit, allowed=True, remaining=lease.remaining + lease.cells)
         if now < lease.refused_until:
             return self._verdict(limit, allowed=False, wait=lease.refused_until - now)
-        if now >= self._redis_away_until:
-            try:
-                return await self._lease_more(lease, key, limit, now)
-            except (RedisError, OSError, TimeoutError):
-                self._redis_away_until = now + REDIS_PAUSE_SECONDS
-                log.warning("redis_away", fallback="local")
-        return self._take_locally(key, limit, now)
+        return None
 
-    async def _lease_more(self, lease: _Lease, key: str, limit: Limit, now: float) -> Verdict:
+    async def _lease_more(self, lease: "_Lease", key: str, limit: Limit) -> Verdict:
+        now = self._monotonic()
+        if now < self._redis_away_until:
+            return self._take_locally(key, limit, now)
         wanted = max(1, min(LEASE_CELLS_MAX, limit.burst // 20))
-        granted, remaining, wait = await self._script(
-            keys=[f"limit:{limit.name}:{key}"], args=[wanted, limit.per_second, limit.burst]
-        )
+        try:
+            granted, remaining, wait = await self._script(
+                keys=[f"limit:{limit.name}:{key}"], args=[wanted, limit.per_second, limit.burst]
+            )
+        except (RedisError, OSError, TimeoutError):
+            self._redis_away_until = now + REDIS_PAUSE_SECONDS
+            log.warning("redis_away", fallback="local")
+            return self._take_locally(key, limit, now)
         if granted == 0:
             lease.refused_until = now + min(wait / 1e6, LEASE_SECONDS)
             return self._verdict(limit, allowed=False, wait=wait / 1e6)
-        # A parallel request may have leased meanwhile: keep what it brought.
-        lease.cells = (lease.cells if now < lease.ends_at else 0) + granted - 1
+        lease.cells = granted - 1
         lease.remaining = remaining
         lease.ends_at = now + LEASE_SECONDS
-        return self._verdict(limit, allowed=True, remaining=remaining + granted - 1)
+        return self._verdict(limit, allowed=True, remaining=remaining + lease.cells)
 
     def _take_locally(self, key: str, limit: Limit, now: float) -> Verdict:
         """GCRA on a local number, at this process's share of the limit."""

@@ -72,6 +72,9 @@ def exception_handlers() -> ExceptionHandlersMap:
         MethodNotAllowedException: answer_wrong_method,
         ClientException: answer_unreadable,
         HTTPException: answer_unreadable,
+        RecursionError: lambda request, _: answer_refusal(
+            request, BodyMalformed()
+        ),  # nested beyond the decoder's depth
         asyncpg.LockNotAvailableError: answer_busy,
         asyncpg.DeadlockDetectedError: answer_busy,
         asyncpg.QueryCanceledError: answer_busy,

@@ -255,18 +255,19 @@ async def read_hold(
 @post("/v1/points/holds/{id:str}/capture", scope=SPEND, idempotent=True, level="A2", status_code=200)
 async def capture_hold(
     id: FromPath[str],
-    data: JSONBody[CaptureRequest],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     now: NamedDependency[datetime],
+    data: JSONBody[CaptureRequest | None] = None,
 ) -> CapturedView:
     """Spend a hold's points, or some of them; the rest is released."""
+    asked = data or CaptureRequest()
     outcome = await service.capture_hold(
         connection,
         hold_id=from_wire("hld", id),
         partner_id=caller.partner_id,
-        points=data.points,
-        order_fen=data.order_fen,
+        points=asked.points,
+        order_fen=asked.order_fen,
         now=now,
     )
     return CapturedView(

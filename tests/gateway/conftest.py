@@ -1,7 +1,8 @@
 """The whole gateway in the test's own loop, and a partner with real keys to call it."""
 
 from collections.abc import AsyncGenerator
-from typing import Any, cast
+from typing import Any, Protocol, cast
+from uuid import uuid4
 
 import httpx
 import pytest
@@ -11,11 +12,14 @@ from gateway.client import PartnerClient
 from gateway.credentials import Credentials, SigningKey
 from gateway.edge import Edge
 from gateway.runtime import Runtime
+from kernel import logs
 from kernel.database import transaction
 from kernel.settings import Secret, Settings
 from kernel.vault import generate_ring
 from partners.oauth.scopes import SCOPES
 from partners.registry import service as registry
+
+logs.configure("error")
 
 BASE_URL = "http://127.0.0.1:8080"
 RING = generate_ring()
@@ -41,12 +45,10 @@ async def runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
 
 
 @pytest.fixture(scope="session")
-async def edge(settings: Settings) -> AsyncGenerator[Edge, None]:
-    """The gateway as one worker process runs it."""
-    runtime = Runtime(settings)
+def edge(runtime: Runtime) -> Edge:
+    """The gateway as one worker process runs it; its lifespan is the runtime's, which is open."""
     litestar = build_litestar(runtime, openapi=None)
-    async with litestar.lifespan():
-        yield Edge(cast(Any, litestar), runtime, batch_paths=batch_paths(litestar))
+    return Edge(cast(Any, litestar), runtime, batch_paths=batch_paths(litestar))
 
 
 @pytest.fixture
@@ -57,14 +59,36 @@ async def http(edge: Edge) -> AsyncGenerator[httpx.AsyncClient, None]:
         yield client
 
 
-async def register(runtime: Runtime, *, scopes: list[str], per_second: int = 1_000, burst: int = 5_000) -> Credentials:
-    """A live partner with one app and one key."""
+class Register(Protocol):
+    """Registers a live partner with one app and one key."""
+
+    async def __call__(self, *scopes: str, per_second: int = 1_000, burst: int = 5_000) -> PartnerClient: ...
+
+
+@pytest.fixture
+def register(runtime: Runtime, http: httpx.AsyncClient) -> Register:
+    """Partners as many as a test wants."""
+
+    async def register(*scopes: str, per_second: int = 1_000, burst: int = 5_000) -> PartnerClient:
+        credentials = await _register(runtime, list(scopes), per_second, burst)
+        return PartnerClient(credentials, http=http, deadline_seconds=5.0)
+
+    return register
+
+
+@pytest.fixture
+async def partner(register: Register) -> PartnerClient:
+    """A partner that may do everything."""
+    return await register(*sorted(SCOPES))
+
+
+async def _register(runtime: Runtime, scopes: list[str], per_second: int, burst: int) -> Credentials:
     key = SigningKey.generate()
     now = runtime.clock.now()
     async with transaction(runtime.pool) as connection:
         partner_id = await registry.register_partner(
             connection,
-            slug=f"shop-{now.timestamp():.6f}".replace(".", "-"),
+            slug=f"shop-{uuid4().hex[:12]}",
             name_zh="测试商城",
             name_en="Test Mall",
             kind="service_provider",
@@ -87,9 +111,3 @@ async def register(runtime: Runtime, *, scopes: list[str], per_second: int = 1_0
         scopes=scopes,
         webhook_secret="",
     )
-
-
-@pytest.fixture
-async def partner(runtime: Runtime, http: httpx.AsyncClient) -> PartnerClient:
-    """A partner that may do everything."""
-    return PartnerClient(await register(runtime, scopes=sorted(SCOPES)), http=http, deadline_seconds=5.0)

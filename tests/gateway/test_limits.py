@@ -1,5 +1,6 @@
 """The limiter: exact against Redis, bounded without it."""
 
+import asyncio
 from uuid import uuid4
 
 import pytest
@@ -52,6 +53,17 @@ async def test_a_slice_of_a_large_limit_costs_one_trip(redis: Redis) -> None:
 
     after = (await redis.info("commandstats"))["cmdstat_evalsha"]["calls"]
     assert after - before <= 0.1 * 200
+
+
+async def test_a_crowd_leases_no_more_than_it_spends(redis: Redis) -> None:
+    limiter = Limiter(redis, share=1.0)
+    limit = Limit(name="write", per_second=1, burst=400)
+    key = str(uuid4())
+
+    verdicts = await asyncio.gather(*(limiter.take(key, limit) for _ in range(400)))
+
+    assert all(verdict.allowed for verdict in verdicts)
+    assert not (await limiter.take(key, limit)).allowed
 
 
 async def test_the_script_refills_at_the_rate(redis: Redis) -> None:

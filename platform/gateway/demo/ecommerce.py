@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from gateway.demo.instalments import accept_best_offer, show_statement
+from gateway.demo.instalments import accept_best_offer, return_all, show_statement
 from gateway.demo.telling import Teller, short, yuan
 from kernel.clock import SystemClock, rfc3339
 
@@ -119,7 +119,7 @@ def _hold(teller: Teller, member: str, number: int, points: int) -> dict[str, An
 
 async def buy_in_instalments(teller: Teller, member: str) -> None:
     """Search, quote, disclose, accept, deliver, and take one article back."""
-    cart = {
+    cart: dict[str, Any] = {
         "order_ref": f"{teller.run}-5",
         "lines": [
             {
@@ -151,3 +151,4 @@ async def buy_in_instalments(teller: Teller, member: str) -> None:
         f"/v1/plans/{plan}/refunds", {"refund_ref": f"{teller.run}-5-r1", "amount_fen": REFUND_FEN}
     )
     show_statement(teller, statement)
+    await return_all(teller, plan, already_fen=REFUND_FEN, total_fen=cart["total_fen"])

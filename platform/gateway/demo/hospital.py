@@ -1,7 +1,9 @@
 """The hospital's day: a treatment in instalments at no cost, and the consultation that comes with it."""
 
+from typing import Any
+
 from gateway.demo.ecommerce import greet
-from gateway.demo.instalments import accept_best_offer
+from gateway.demo.instalments import accept_best_offer, return_all
 from gateway.demo.telling import Teller, short, yuan
 
 
@@ -9,7 +11,7 @@ async def tell(teller: Teller) -> None:
     """The whole story."""
     member = teller.client.credentials.members[6].sub
     await greet(teller, member)
-    cart = {
+    cart: dict[str, Any] = {
         "order_ref": f"{teller.run}-visit",
         "lines": [
             {
@@ -32,6 +34,7 @@ async def tell(teller: Teller) -> None:
         f"last {yuan(last['due_fen'])} on {last['due_on']}"
     )
     await use_entitlement(teller, member)
+    await return_all(teller, plan, total_fen=cart["total_fen"])
 
 
 async def use_entitlement(teller: Teller, member: str) -> None:

@@ -55,6 +55,18 @@ async def accept_best_offer(
     return plan
 
 
+async def return_all(teller: Teller, plan: str, *, total_fen: int, already_fen: int = 0) -> None:
+    """Give everything back, which also frees the member's credit line for the next run."""
+    rest_fen = total_fen - already_fen
+    statement = await teller.client.post(
+        f"/v1/plans/{plan}/refunds", {"refund_ref": f"{plan}-all", "amount_fen": rest_fen}
+    )
+    teller.say(
+        f"took everything else back ({yuan(rest_fen)}): principal reduced by "
+        f"{yuan(statement['principal_reduced_fen'])}, plan …{plan[-4:]} {statement['plan_state']}"
+    )
+
+
 def _show_quote(teller: Teller, quote: dict[str, Any]) -> None:
     rows = quote["schedule"]
     teller.say(

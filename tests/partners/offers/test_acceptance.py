@@ -11,6 +11,7 @@ from kernel.caller import ConsentMissing
 from kernel.database import Connection, Pool, transaction
 from kernel.errors import Refusal
 from partners.credit import service as credit
+from partners.credit.refunding import post_refund
 from partners.oauth.service import withdraw_consent
 from partners.offers.model import Quote
 from partners.offers.rules import (
@@ -164,3 +165,34 @@ async def test_two_quotes_accepted_at_once_cannot_both_use_the_last_of_the_limit
             return (await shop.accept(connection, quote, now=now)).decision.outcome
 
     assert sorted(await asyncio.gather(*map(accept, quotes))) == ["approved", "declined"]
+
+
+async def test_two_parallel_refunds_under_one_reference_refund_once(
+    pool: Pool, now: datetime, scene_maker: Any
+) -> None:
+    async with transaction(pool) as connection:
+        shop = await scene_maker(connection, ecommerce_offer(now), now=now)
+        plan = await shop.authorise(connection, shop.cart(120_000), now=now)
+        await shop.capture(connection, plan, now=now)
+
+    async def refund() -> Any:
+        async with transaction(pool) as connection:
+            return await post_refund(
+                connection,
+                plan_id=plan.id,
+                partner_id=shop.partner_id,
+                refund_ref="r-1",
+                amount_fen=80_000,
+                now=now,
+            )
+
+    answers = await asyncio.gather(refund(), refund(), return_exceptions=True)
+    assert sorted(type(answer).__name__ for answer in answers) == ["RefundAlreadyPosted", "Statement"]
+
+
+async def test_every_accepted_quote_leads_to_one_application(
+    connection: Connection, shop: Any, now: datetime
+) -> None:
+    await shop.authorise(connection, shop.cart(120_000), now=now)
+    await shop.quote(connection, shop.cart(120_000), now=now)
+    assert not await connection.fetchval("SELECT EXISTS (SELECT FROM books_i26_quote_to_plan)")

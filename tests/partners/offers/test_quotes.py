@@ -12,7 +12,7 @@ import pytest
 from kernel.database import Connection
 from kernel.errors import Absent, Refusal
 from kernel.ids import to_wire
-from partners.offers import acceptance, quoting, service
+from partners.offers import quoting, service
 from partners.offers.canonical import canonical_hash
 from partners.offers.model import Cart, CartLine
 from partners.offers.rules import (
@@ -158,6 +158,9 @@ async def test_a_partner_can_verify_a_quote_with_the_published_keys(
         "total_fen": 120_000,
     }
     assert claims["cart_hash"] == canonical_hash_by_hand(sent)
+    assert claims["schedule_hash"] == canonical_hash_by_hand(
+        json.loads(msgspec.json.encode(quote.doc.schedule))
+    )
     forged = quote.jws[:-4] + ("AAAA" if quote.jws[-4:] != "AAAA" else "BBBB")
     with pytest.raises(jwt.InvalidSignatureError):
         jwt.decode(forged, keys[header["kid"]], algorithms=["ES256"], audience=claims["aud"])
@@ -247,7 +250,6 @@ async def test_a_quote_past_its_time_is_expired_though_nobody_wrote_it(
     quote = await shop.quote(connection, shop.cart(120_000), now=now)
     assert state_of(quote, now=quote.expires_at - timedelta(seconds=1)) == "issued"
     assert state_of(quote, now=quote.expires_at) == "expired"
-    assert acceptance.SCOPE == "offers:write"
 
 
 async def test_a_search_outside_agreement_window_or_amount_finds_nothing(

@@ -1,0 +1,416 @@
+"""The books check finds nothing in a good day's business, and every single thing that is bent afterwards."""
+
+from collections.abc import AsyncGenerator
+from datetime import UTC, date, datetime, timedelta
+from urllib.parse import urlsplit
+from uuid import UUID
+
+import asyncpg
+import pytest
+
+from gateway import books
+from kernel.caller import MemberRef
+from kernel.database import Connection, Pool, acquire, open_pool, transaction
+from kernel.ids import new_id, to_wire
+from kernel.supervisor import Endpoints
+from kernel.vault import Vault, generate_ring
+from partners.credit import capturing, refunding
+from partners.credit import service as credit
+from partners.credit.model import EntitlementTerms, FundingShare, PlanTerms, RefundPolicy
+from partners.registry import service as registry
+from partners.settlement import service as settlement
+from partners.webhooks import service as webhooks
+from points.ledger import service as ledger
+from points.ledger.model import EarnPosting, Grant
+from points.membership import service as membership
+
+NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
+
+
+class Day:
+    """One partner's business on one day, through the services only."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._orders = 0
+        self.partner_id = UUID(int=0)
+
+    async def run(self) -> None:
+        connection = self._connection
+        self.partner_id = await registry.register_partner(
+            connection,
+            slug="mall",
+            name_zh="商城",
+            name_en="Mall",
+            kind="service_provider",
+            scene="ecommerce",
+            status="live",
+            now=NOW,
+        )
+        await webhooks.register_endpoint(
+            connection,
+            partner_id=self.partner_id,
+            url="https://hooks.example.com/",
+            event_types=["*"],
+            secret=None,
+            vault=Vault(generate_ring()),
+            mode="live",
+            now=NOW,
+        )
+        first, second = await membership.enrol_members(connection, count=2, now=NOW)
+        await self._points(first)
+        await self._arrears(second)
+        await self._plans(first)
+        await self._right(second)
+        while await webhooks.relay(connection, limit=1_000, now=NOW):
+            pass
+        closed_at = NOW + timedelta(hours=8)
+        await settlement.close_batch(
+            connection, partner_id=self.partner_id, business_on=date(2026, 11, 20), now=closed_at
+        )
+
+    async def _earn(self, member: MemberRef, points: int, *, days: int = 365, funder_id: int = 1) -> UUID:
+        self._orders += 1
+        posting = EarnPosting(
+            operation_id=new_id(NOW),
+            member=member,
+            partner_id=self.partner_id,
+            source_kind="purchase",
+            source_ref=f"order-{self._orders}",
+            amount_fen=points * 100,
+            occurred_at=NOW,
+            rule_version=1,
+            tier="start",
+            multiplier_pct=100,
+            own_card=True,
+            category=None,
+            grants=(
+                Grant(
+                    rule="base",
+                    multiplier_pct=100,
+                    points=points,
+                    lot_id=new_id(NOW),
+                    funder_id=funder_id,
+                    unit_cost_e6=1_000_000,
+                    expires_at=NOW + timedelta(days=days),
+                ),
+            ),
+        )
+        [outcome] = await ledger.post_earnings(self._connection, [posting], now=NOW)
+        assert outcome.posted
+        return outcome.operation_id
+
+    async def _hold(self, member: MemberRef, points: int, *, seconds: int = 3_600) -> UUID:
+        hold = await ledger.place_hold(
+            self._connection,
+            member=member,
+            partner_id=self.partner_id,
+            points=points,
+            order_ref="order-1",
+            ttl_seconds=seconds,
+            now=NOW,
+        )
+        return hold.id
+
+    async def _points(self, member: MemberRef) -> None:
+        """Earned twice, by two funders; held five times with every end; one refund of each kind; one lot expired."""
+        connection, partner_id = self._connection, self.partner_id
+        funder_id: int = await connection.fetchval(
+            "INSERT INTO ledger_funder (code, kind, partner_id) VALUES ('partner:mall', 'partner', $1) RETURNING id",
+            partner_id,
+        )
+        earned = await self._earn(member, 50_000)
+        await self._earn(member, 700, funder_id=funder_id, days=10)
+        captured, released = await self._hold(member, 1_000), await self._hold(member, 200)
+        await self._hold(member, 300)
+        await self._hold(member, 400, seconds=60)
+        await ledger.capture_hold(connection, hold_id=captured, partner_id=partner_id, points=900, now=NOW)
+        await ledger.release_hold(connection, hold_id=released, partner_id=partner_id, now=NOW)
+        await ledger.lapse_due(connection, limit=10, now=NOW + timedelta(seconds=60))
+        for operation_id, fen in ((captured, 333), (captured, 1), (earned, 12_345)):
+            await ledger.reverse(
+                connection,
+                operation_id=operation_id,
+                partner_id=partner_id,
+                refund_ref=f"refund-{fen}",
+                refunded_fen=fen,
+                now=NOW,
+            )
+        await self._earn(member, 60, days=1)
+        assert await ledger.expire_due(connection, limit=10, now=NOW + timedelta(days=1)) == 1
+
+    async def _arrears(self, member: MemberRef) -> None:
+        """Earned, spent, clawed back, owed, partly repaid by the next earning."""
+        connection, partner_id = self._connection, self.partner_id
+        earned = await self._earn(member, 500)
+        hold_id = await self._hold(member, 450)
+        await ledger.capture_hold(connection, hold_id=hold_id, partner_id=partner_id, now=NOW)
+        reversal = await ledger.reverse(
+            connection,
+            operation_id=earned,
+            partner_id=partner_id,
+            refund_ref="refund-all",
+            refunded_fen=50_000,
+            now=NOW,
+        )
+        assert reversal.arrears_added == 450
+        await self._earn(member, 100)
+
+    async def _plans(self, member: MemberRef) -> None:
+        """One plan captured in two parts, repaid once and refunded twice; one voided; one left authorised; one declined."""
+        connection, partner_id = self._connection, self.partner_id
+        plan = (await self._apply(member)).plan
+        assert plan is not None
+        for fen in (40_000, None):
+            await capturing.capture_plan(
+                connection, plan_id=plan.id, partner_id=partner_id, amount_fen=fen, now=NOW
+            )
+        await capturing.record_repayment(connection, plan_id=plan.id, partner_id=partner_id, now=NOW)
+        for fen in (30_000, 7_777):
+            await refunding.post_refund(
+                connection,
+                plan_id=plan.id,
+                partner_id=partner_id,
+                refund_ref=f"refund-{fen}",
+                amount_fen=fen,
+                now=NOW,
+            )
+        voided = (await self._apply(member)).plan
+        assert voided is not None
+        await credit.void_plan(connection, plan_id=voided.id, partner_id=partner_id, now=NOW)
+        await self._apply(member)
+        assert (await self._apply(member, total_fen=9_000_000)).plan is None
+
+    async def _apply(self, member: MemberRef, total_fen: int = 120_000) -> credit.Answer:
+        quote_id = new_id(NOW)
+        await self._connection.execute(
+            "INSERT INTO offers_quote (bucket, id, member_id, partner_id, version_id, state, cart_hash, disclosure_hash,"
+            " doc, jws, issued_at, expires_at, disclosed_at, accepted_at, consent_id)"
+            " VALUES ($1, $2, $3, $4, $5, 'accepted', '', '', '{}', '', $6, $7, $6, $6, $2)",
+            member.bucket,
+            quote_id,
+            member.member_id,
+            self.partner_id,
+            await self._version(),
+            NOW,
+            NOW + timedelta(minutes=30),
+        )
+        terms = PlanTerms(
+            quote_id=quote_id,
+            order_ref="order-9",
+            member_sub="sub",
+            total_fen=total_fen,
+            discount_fen=6_000,
+            points=5_000,
+            points_value_fen=5_000,
+            down_payment_fen=9_000,
+            financed_fen=total_fen - 20_000,
+            periods=6,
+            method="interest_free",
+            annual_rate_ppm=0,
+            fee_ppm_per_period=0,
+            residue_on="last",
+            day_count="30/360",
+            subsidy_ppm_per_period=3_000,
+            funding=(
+                FundingShare(funder="bank", kind="discount", share_ppm=1_000_000),
+                FundingShare(funder="merchant", kind="interest_subsidy", share_ppm=1_000_000),
+            ),
+            refund_policy=RefundPolicy(allocation="next", interest_refund=True, fee_refund=True),
+            entitlement=EntitlementTerms(kind="golf", quantity=2, valid_days=30),
+        )
+        return await credit.apply_for_plan(
+            self._connection, terms, member=member, partner_id=self.partner_id, now=NOW
+        )
+
+    async def _version(self) -> UUID:
+        offer_id, version_id = new_id(NOW), new_id(NOW)
+        await self._connection.execute(
+            "INSERT INTO offers_offer VALUES ($1, $2, 'ecom_checkout', $3)", offer_id, self.partner_id, NOW
+        )
+        await self._connection.execute(
+            "INSERT INTO offers_version VALUES ($1, $2, 1, $3, 'ecom_checkout', 'active', $4, $5, 1, 2, '{}', $4)",
+            version_id,
+            offer_id,
+            self.partner_id,
+            NOW,
+            NOW + timedelta(days=1),
+        )
+        return version_id
+
+    async def _right(self, member: MemberRef) -> None:
+        right = await membership.grant_entitlement(
+            self._connection,
+            member=member,
+            partner_id=self.partner_id,
+            kind="lounge",
+            source="test",
+            quantity=3,
+            expires_at=None,
+            now=NOW,
+        )
+        await self._connection.execute(
+            "INSERT INTO membership_entitlement_use VALUES ($1, $2, $3, 'use-1', 2, $4)",
+            member.bucket,
+            member.member_id,
+            right,
+            NOW,
+        )
+        await self._connection.execute("UPDATE membership_entitlement SET used = 2 WHERE id = $1", right)
+
+
+@pytest.fixture(scope="module")
+async def database(servers: Endpoints, template: str, worker: int) -> AsyncGenerator[str, None]:
+    """A database of its own: other tests bend rows too."""
+    name = f"tessera_books_{worker}"
+    connection = await asyncpg.connect(servers.superuser_url)
+    await connection.execute(f"CREATE DATABASE {name} OWNER tessera_owner TEMPLATE {template}")
+    await connection.execute(f"GRANT CONNECT ON DATABASE {name} TO tessera_app")
+    yield name
+    await connection.execute(f"DROP DATABASE {name} WITH (FORCE)")
+    await connection.close()
+
+
+@pytest.fixture(scope="module")
+async def owner(servers: Endpoints, database: str) -> AsyncGenerator[Pool, None]:
+    """The good day, committed, as the role that could bend it."""
+    url = urlsplit(servers.migration_url)._replace(path=f"/{database}").geturl()
+    async with await open_pool(url, size=2) as pool:
+        async with transaction(pool) as connection:
+            await Day(connection).run()
+        yield pool
+
+
+async def test_a_good_day_contradicts_nothing_and_the_application_may_look(
+    servers: Endpoints, database: str, owner: Pool
+) -> None:
+    url = urlsplit(servers.database_url)._replace(path=f"/{database}").geturl()
+    async with await open_pool(url, size=2) as pool, acquire(pool) as connection:
+        findings = await books.check(connection)
+    assert {finding.view: finding.rows for finding in findings if finding.rows} == {}
+    assert len(findings) == 32
+    assert all(finding.sentence.endswith(".") for finding in findings)
+    async with acquire(owner) as connection:
+        kinds = {row[0] for row in await connection.fetch("SELECT DISTINCT kind FROM ledger_operation")}
+        lines = {row[0] for row in await connection.fetch("SELECT DISTINCT kind FROM settlement_line")}
+    assert kinds == {"earn", "hold", "capture", "release", "lapse", "reverse_earn", "reverse_spend", "expire"}
+    assert lines == {
+        *("points_issued", "points_clawed_back", "points_redeemed", "points_restored"),
+        *("capture", "refund", "discount", "discount_reversal", "merchant_subsidy", "subsidy_reversal"),
+    }
+
+
+OPEN_BATCH = "ALTER TABLE settlement_batch DISABLE TRIGGER USER; "
+A_LOT = "(SELECT min(id::text)::uuid FROM ledger_lot WHERE remaining_points > 0)"
+AN_EARNING = "(SELECT min(id::text)::uuid FROM ledger_operation WHERE kind = 'earn')"
+THE_PLAN = "(SELECT id FROM credit_plan WHERE captures > 0)"
+THE_LAST_AUDIT = "(SELECT max(seq) FROM audit_record AS r WHERE r.lane = audit_record.lane)"
+
+# (the view that must notice, the defect)
+DEFECTS = [
+    ("i01", "UPDATE ledger_entry SET debit_account = 77 WHERE seq = 1"),
+    ("i01", "UPDATE ledger_entry SET funder_id = 77 WHERE seq = 1"),
+    ("i01", "UPDATE ledger_entry SET debit_account = 10, credit_account = 11 WHERE seq = 1"),
+    ("i02", f"DELETE FROM ledger_operation WHERE id = {AN_EARNING}"),
+    ("i02", f"DELETE FROM ledger_entry WHERE operation_id = {AN_EARNING}"),
+    ("i02", f"UPDATE ledger_operation SET business_on = business_on + 1 WHERE id = {AN_EARNING}"),
+    ("i02", "UPDATE ledger_entry SET recorded_at = recorded_at + interval '1 second' WHERE seq = 1"),
+    ("i03", f"UPDATE ledger_operation SET points = points + 1 WHERE id = {AN_EARNING}"),
+    ("i03", "UPDATE ledger_operation SET points = points - 1 WHERE kind = 'capture'"),
+    ("i04", "UPDATE ledger_wallet SET available_points = available_points + 1 WHERE arrears_points = 0"),
+    ("i04", "UPDATE ledger_wallet SET arrears_points = arrears_points + 1 WHERE arrears_points > 0"),
+    ("i04", "DELETE FROM ledger_wallet WHERE arrears_points > 0"),
+    ("i05", "UPDATE ledger_entry SET available_after = available_after + 1 WHERE seq = 2"),
+    ("i05", "DELETE FROM ledger_entry WHERE seq = 2"),
+    ("i06", "UPDATE ledger_entry SET points = 10000000 WHERE credit_account = 2"),
+    ("i07", "UPDATE ledger_entry SET value_fen = value_fen + 1 WHERE seq = 1"),
+    ("i07", "UPDATE ledger_entry SET hash = sha256(hash) WHERE seq = 2"),
+    ("i07", "UPDATE ledger_wallet SET head_hash = sha256(head_hash)"),
+    ("i08", "UPDATE ledger_house_slot SET debit_points = debit_points + 1 WHERE account = 10"),
+    ("i08", "DELETE FROM ledger_house_slot WHERE account = 11"),
+    ("i09", f"UPDATE ledger_lot SET remaining_points = remaining_points - 1 WHERE id = {A_LOT}"),
+    ("i09", f"DELETE FROM ledger_lot WHERE id = {A_LOT}"),
+    ("i10", f"UPDATE ledger_lot SET points = points + 1 WHERE id = {A_LOT}"),
+    ("i10", "DELETE FROM ledger_lot_move WHERE kind = 'grant'"),
+    ("i10", "UPDATE ledger_lot_move SET points = points + 1 WHERE kind = 'claw'"),
+    ("i11", "DELETE FROM ledger_lot_move WHERE kind = 'capture'"),
+    ("i11", "UPDATE ledger_lot_move SET kind = 'expire' WHERE kind = 'capture'"),
+    ("i12", "UPDATE ledger_lot SET funder_id = 3 - funder_id"),
+    ("i13", "UPDATE ledger_hold SET points = points + 1 WHERE state = 'open'"),
+    ("i13", "UPDATE ledger_hold_lot SET captured = captured - 1 WHERE captured > restored"),
+    ("i14", "UPDATE ledger_hold_lot SET points = points + 1"),
+    ("i14", "UPDATE ledger_hold SET state = 'released', closed_at = opened_at, closed_by = id WHERE state = 'open'"),
+    ("i15", "UPDATE ledger_hold SET state = 'lapsed' WHERE state = 'released'"),
+    ("i15", "DELETE FROM ledger_operation WHERE kind = 'hold'"),
+    ("i16", "DELETE FROM ledger_source_claim WHERE source_ref = 'order-1'"),
+    ("i16", "UPDATE ledger_source_claim SET source_ref = 'order-0' WHERE source_ref = 'order-1'"),
+    ("i16", f"UPDATE ledger_operation SET kind = 'expire' WHERE id = {AN_EARNING}"),
+    ("i17", "UPDATE ledger_reversible SET reversed_points = reversed_points - 1 WHERE reversed_points > 0"),
+    ("i17", "DELETE FROM ledger_reversible"),
+    ("i17", "UPDATE ledger_reversible SET base_fen = base_fen + 100000"),
+    ("i18", "UPDATE ledger_hold_lot SET restored = restored - 1 WHERE restored > 0"),
+    ("i19", "UPDATE membership_entitlement SET used = used - 1 WHERE used > 0"),
+    ("i20", "UPDATE audit_record SET action = 'nothing' WHERE seq = 1"),
+    ("i20", "DELETE FROM audit_record WHERE seq = 1"),
+    ("i20", f"DELETE FROM audit_record WHERE seq = {THE_LAST_AUDIT}"),
+    ("i20", "UPDATE audit_lane SET seq = seq + 1 WHERE seq > 0"),
+    ("i20", "DELETE FROM audit_record"),
+    ("i21", f"DELETE FROM webhooks_delivery; DELETE FROM outbox_event WHERE id = {AN_EARNING}"),
+    ("i21", "DELETE FROM webhooks_delivery; DELETE FROM outbox_event WHERE type = 'points.hold.captured'"),
+    ("i21", "DELETE FROM webhooks_delivery; DELETE FROM outbox_event WHERE type = 'points.reversed'"),
+    ("i21", "UPDATE outbox_event SET partner_id = gen_random_uuid() WHERE type = 'points.earned'"),
+    ("i22", "UPDATE webhooks_delivery SET sequence = sequence + 1"),
+    ("i22", "UPDATE webhooks_endpoint SET partner_id = gen_random_uuid()"),
+    ("i23", f"UPDATE credit_plan SET reduced_fen = reduced_fen - 1 WHERE id = {THE_PLAN}"),
+    ("i23", "UPDATE credit_entry SET amount_fen = amount_fen + 1 WHERE kind = 'capture'"),
+    ("i23", "DELETE FROM credit_entry WHERE kind = 'merchant_subsidy'"),
+    ("i24", "UPDATE credit_capture SET amount_fen = amount_fen + 1"),
+    ("i24", "DELETE FROM credit_refund"),
+    ("i24", "DELETE FROM credit_repayment"),
+    ("i25", "UPDATE credit_schedule_row SET principal_fen = principal_fen + 1, due_fen = due_fen + 1 WHERE version = 1"),
+    ("i25", f"UPDATE credit_plan SET schedule_version = schedule_version - 1 WHERE id = {THE_PLAN}"),
+    ("i25", "DELETE FROM credit_schedule_row WHERE version = 2; DELETE FROM credit_schedule_version WHERE version = 2"),
+    ("i26", "DELETE FROM offers_quote"),
+    ("i26", "UPDATE offers_quote SET partner_id = gen_random_uuid()"),
+    ("i26", "UPDATE credit_decision SET outcome = 'declined'"),
+    ("i26", "DELETE FROM credit_decision"),
+    ("i26", "UPDATE credit_plan SET terms = (SELECT terms FROM credit_plan WHERE captures > 0)"),
+    ("i27", "UPDATE ledger_hold SET state = 'captured', captured_points = 1 WHERE state = 'released'"),
+    ("i27", f"UPDATE credit_plan SET hold_id = gen_random_uuid() WHERE id = {THE_PLAN}"),
+    ("i28", "UPDATE credit_line SET used_fen = used_fen + 1"),
+    ("i28", "UPDATE credit_plan SET state = 'voided' WHERE state = 'authorised'"),
+    ("i29", f"{OPEN_BATCH} UPDATE settlement_batch SET bank_owes_fen = bank_owes_fen + 1"),
+    ("i29", f"{OPEN_BATCH} UPDATE settlement_batch SET state = 'closing', closed_at = NULL"),
+    ("i29", "DELETE FROM settlement_line WHERE no = 2"),
+    ("i30", "UPDATE settlement_total SET points = points + 1"),
+    ("i30", "DELETE FROM settlement_total WHERE kind = 'refund'"),
+    ("i31", "UPDATE settlement_line SET points = points + 1 WHERE source = 'ledger'"),
+    ("i31", "UPDATE settlement_line SET kind = 'refund' WHERE kind = 'capture'"),
+    ("i31", f"{OPEN_BATCH} UPDATE settlement_batch SET business_on = business_on - 1"),
+    ("i32", "DELETE FROM settlement_line WHERE source = 'credit'"),
+    ("i32", "DELETE FROM settlement_line WHERE kind = 'points_redeemed'"),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize(("number", "defect"), DEFECTS)
+async def test_what_is_bent_is_noticed(owner: Pool, number: str, defect: str) -> None:
+    async with acquire(owner) as connection:
+        transaction_ = connection.transaction()
+        await transaction_.start()
+        try:
+            await connection.execute(defect)
+            noticed = [finding.view for finding in await books.look(connection) if finding.rows]
+        finally:
+            await transaction_.rollback()
+    assert any(view.startswith(f"books_{number}_") for view in noticed), noticed
+
+
+def test_every_view_has_a_defect_that_proves_it() -> None:
+    assert {number for number, _ in DEFECTS} == {f"i{number:02}" for number in range(1, 33)}
+
+
+async def test_the_wire_id_of_the_database_is_the_wire_id_of_the_api(owner: Pool) -> None:
+    for identifier in (UUID(int=0), UUID(int=2**128 - 1), new_id(NOW)):
+        async with acquire(owner) as connection:
+            found = await connection.fetchval("SELECT books_wire_id('ent', $1)", identifier)
+        assert found == to_wire("ent", identifier)

@@ -1,0 +1,27 @@
+"""Every statement of points prepares on the migrated schema."""
+
+from types import ModuleType
+
+import pytest
+
+import points.ledger.queries
+import points.membership.queries
+from kernel.database import Connection
+
+MODULES = (points.ledger.queries, points.membership.queries)
+STATEMENTS = [
+    pytest.param(text, id=f"{module.__name__}.{name}")
+    for module in MODULES
+    for name, text in vars(module).items()
+    if name.isupper() and isinstance(text, str)
+]
+
+
+@pytest.mark.parametrize("statement", STATEMENTS)
+async def test_the_statement_prepares(connection: Connection, statement: str) -> None:
+    assert await connection.prepare(statement)
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_there_are_statements_to_prepare(module: ModuleType) -> None:
+    assert any(name.isupper() for name in vars(module))
