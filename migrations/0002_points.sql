@@ -365,7 +365,8 @@ CREATE FUNCTION ledger_write(
     p_operations ledger_operation[], p_entries ledger_entry[], p_lots ledger_lot[], p_moves ledger_lot_move[]
 ) RETURNS void
     LANGUAGE plpgsql
-    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     INSERT INTO ledger_operation SELECT * FROM unnest(p_operations);
     INSERT INTO ledger_lot SELECT * FROM unnest(p_lots);
@@ -439,7 +440,8 @@ CREATE FUNCTION ledger_post_earnings(
     p_postings ledger_operation[], p_grant_counts int[], p_grants ledger_grant[], p_aggregates text[]
 ) RETURNS TABLE (operation_id uuid, posted boolean, available bigint, held bigint, pending bigint, arrears bigint)
     LANGUAGE plpgsql
-    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off AS $$
+    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     claims    uuid[];                           -- the postings whose source was free, in order
     wallets   ledger_wallet[];                  -- the locked wallets, in order

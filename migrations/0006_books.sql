@@ -435,7 +435,7 @@ SELECT coalesce(q.bucket, a.bucket) AS bucket, q.id AS quote_id, q.state, a.id A
     OR (p.partner_id, p.member_id) <> (a.partner_id, a.member_id)
     OR d.outcome IS NULL
     OR (p.id IS NULL) = (d.outcome IN ('approved', 'approved_lower'))
-    OR (SELECT count(*) FROM credit_plan AS t WHERE t.terms ->> 'quote_id' = p.terms ->> 'quote_id') > 1;
+    OR p.terms ->> 'quote_id' <> a.quote_id::text;
 COMMENT ON VIEW books_i26_quote_to_plan IS
     'An accepted quote has one application, decided once, and at most one plan: exactly one if it was approved.';
 

@@ -89,8 +89,8 @@ async def preview_refund(
     now: datetime,
 ) -> Statement:
     """The statement `post_refund` would give: it is posted in a savepoint that is then taken back."""
-    savepoint = connection.transaction()
-    await savepoint.start()
+    # asyncpg's own savepoints refuse to stand in a transaction it did not begin, as the gateway's is.
+    await connection.execute("SAVEPOINT preview")
     try:
         statement = await post_refund(
             connection,
@@ -101,7 +101,7 @@ async def preview_refund(
             now=now,
         )
     finally:
-        await savepoint.rollback()
+        await connection.execute("ROLLBACK TO SAVEPOINT preview")
     return structs.replace(statement, id=None)
 
 

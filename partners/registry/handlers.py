@@ -11,7 +11,7 @@ from msgspec import Meta, Struct
 from kernel.caller import Caller
 from kernel.database import Connection
 from kernel.ids import to_wire
-from kernel.pages import CursorSeal, Limit, Page
+from kernel.pages import CursorSeal, Page, check_limit
 from kernel.settings import Settings
 from partners.registry import service
 from partners.registry.model import AppStatus, KeyStatus, PartnerKind, PartnerStatus, Scene
@@ -108,10 +108,11 @@ async def list_keys(
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     cursors: NamedDependency[CursorSeal],
-    limit: FromQuery[Limit] = 20,
+    limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
 ) -> Page[KeyView]:
     """The app's registered public keys, in the order of their kid."""
+    check_limit(limit)
     binding = f"keys:{caller.app_id}"
     after = "" if cursor is None else cursors.open(binding, cursor)
     keys = await service.list_keys(connection, caller.app_id, after=after, limit=limit + 1)

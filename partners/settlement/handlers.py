@@ -13,7 +13,7 @@ from msgspec import Struct
 from kernel.caller import Caller
 from kernel.database import Connection
 from kernel.ids import from_wire, to_wire
-from kernel.pages import CursorSeal, Limit, Page
+from kernel.pages import CursorSeal, Page, check_limit
 from partners.settlement import service
 from partners.settlement.model import Batch, BatchState, Direction, Line, Source, Total
 from partners.settlement.rules import wire_operation
@@ -61,10 +61,11 @@ async def list_batches(
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     cursors: NamedDependency[CursorSeal],
-    limit: FromQuery[Limit] = 20,
+    limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
 ) -> Page[BatchSummary]:
     """List settlement batches, newest first."""
+    check_limit(limit)
     binding = f"settlement_batches:{caller.partner_id}"
     day, sequence = cursors.open(binding, cursor) if cursor else (date.max.isoformat(), 0)
     found = await service.list_batches(
@@ -98,10 +99,11 @@ async def list_lines(
     caller: NamedDependency[Caller],
     cursors: NamedDependency[CursorSeal],
     request: Request[Any, Any, State],
-    limit: FromQuery[Limit] = 100,
+    limit: FromQuery[int] = 100,
     cursor: FromQuery[str | None] = None,
 ) -> Response[Page[LineAnswer]] | Stream:
     """List a batch's lines: JSON in pages, or the whole batch as CSV with `Accept: text/csv`."""
+    check_limit(limit)
     wanted = from_wire("stb", batch_id)
     if request.accept.best_match(["application/json", "text/csv"]) == "text/csv":
         await service.find_batch(connection, batch_id=wanted, partner_id=caller.partner_id)

@@ -8,7 +8,8 @@ from partners.settlement.model import Batch, Line, Source, Total
 
 LOCK_PARTNER = "SELECT pg_advisory_xact_lock(hashtextextended('settlement:' || $1::text, 0))"
 
-ALLOW_A_MINUTE = "SELECT set_config('statement_timeout', '60s', true)"
+# A close reads a whole day at once, whatever the statistics of tables filled a minute ago say.
+PREPARE = "SELECT set_config('statement_timeout', '60s', true), set_config('enable_nestloop', 'off', true)"
 
 FIND_LATEST = """
 SELECT id, partner_id, business_on, sequence, state, lines, partner_owes_fen, bank_owes_fen, net_fen, closed_at
@@ -132,7 +133,7 @@ async def open_batch(
     connection: Connection, *, batch_id: UUID, partner_id: UUID, business_on: date, sequence: int
 ) -> None:
     """A batch that is closing: lines may join until it is closed, later in this transaction."""
-    await connection.execute(ALLOW_A_MINUTE)
+    await connection.execute(PREPARE)
     await connection.execute(OPEN_BATCH, batch_id, partner_id, business_on, sequence)
 
 

@@ -13,7 +13,7 @@ from kernel.caller import Caller
 from kernel.database import Connection
 from kernel.errors import Unprocessable
 from kernel.ids import from_wire, to_wire
-from kernel.pages import CursorSeal, Limit, Page
+from kernel.pages import CursorSeal, Page, check_limit
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.webhooks import service
@@ -130,10 +130,11 @@ async def list_endpoints(
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     cursors: NamedDependency[CursorSeal],
-    limit: FromQuery[Limit] = 20,
+    limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
 ) -> Page[EndpointAnswer]:
     """List the partner's webhook endpoints."""
+    check_limit(limit)
     binding = f"webhook_endpoints:{caller.partner_id}"
     after = UUID(cursors.open(binding, cursor)) if cursor else UUID(int=0)
     found = await service.list_endpoints(
@@ -170,10 +171,11 @@ async def list_deliveries(
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     cursors: NamedDependency[CursorSeal],
-    limit: FromQuery[Limit] = 20,
+    limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
 ) -> Page[DeliveryAnswer]:
     """List what was sent to an endpoint, newest event first."""
+    check_limit(limit)
     binding = f"webhook_deliveries:{caller.partner_id}:{endpoint_id}"
     found = await service.list_deliveries(
         connection,
@@ -274,9 +276,10 @@ async def list_events(
     caller: NamedDependency[Caller],
     cursors: NamedDependency[CursorSeal],
     after: FromQuery[str | None] = None,
-    limit: FromQuery[Limit] = 50,
+    limit: FromQuery[int] = 50,
 ) -> Page[EventBody]:
     """List events in their order; `after` is the cursor or the last event id seen."""
+    check_limit(limit)
     binding = f"events:{caller.partner_id}"
     position = await _position(connection, cursors, caller, binding, after)
     found = await service.list_events(

@@ -1,6 +1,6 @@
 """The composition root: the only place where the parts are joined."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
 from typing import Any, cast
@@ -134,7 +134,7 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
     def reference() -> Reference:
         return document
 
-    given = {
+    given: dict[str, Callable[..., object]] = {
         "caller": caller,
         "now": now,
         "subjects": subjects,

@@ -9,6 +9,8 @@ from typing import Any
 
 from litestar import Litestar
 
+from kernel.pages import LIMIT_MAX
+
 PROBLEM_STATUSES = {
     "400": "The request cannot be understood.",
     "401": "The request does not prove who is asking.",
@@ -62,6 +64,32 @@ PROOF = {
 }
 
 
+TOKEN_FORM = {
+    "type": "object",
+    "required": ["grant_type", "client_assertion_type", "client_assertion"],
+    "properties": {
+        "grant_type": {"type": "string", "const": "client_credentials"},
+        "client_assertion_type": {
+            "type": "string",
+            "const": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        },
+        "client_assertion": {"type": "string", "description": "private_key_jwt; `aud` is the issuer."},
+        "scope": {
+            "type": "string",
+            "description": "Scopes separated by spaces; all of the app's by default.",
+        },
+        "resource": {"type": "string", "format": "uri"},
+    },
+}
+
+TOKEN_ERROR = {
+    "type": "object",
+    "description": "RFC 6749 §5.2.",
+    "required": ["error"],
+    "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
+}
+
+
 def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str]) -> dict[str, Any]:
     """The finished document."""
     document: dict[str, Any] = litestar.openapi_schema.to_schema()
@@ -79,6 +107,7 @@ def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str])
     for path, item in document.get("paths", {}).items():
         for method, operation in item.items():
             _finish_operation(operation, options.get((method, path), {}))
+    _finish_token_endpoint(document["paths"]["/oauth2/token"]["post"])
     return {key: _whole_numbers(value) for key, value in document.items()}
 
 
@@ -103,6 +132,9 @@ def _finish_operation(operation: dict[str, Any], opt: dict[str, Any]) -> None:
             },
         )
     parameters = operation.setdefault("parameters", [])
+    for parameter in parameters:
+        if parameter["name"] == "limit":
+            parameter["schema"] |= {"minimum": 1, "maximum": LIMIT_MAX}
     if not public:
         declared = opt.get("scope")
         needed = [] if declared in (None, "self") else str(declared).split("|")
@@ -111,6 +143,20 @@ def _finish_operation(operation: dict[str, Any], opt: dict[str, Any]) -> None:
         parameters.append(PROOF)
     if opt.get("idempotent") is True:
         parameters.append(IDEMPOTENCY_KEY)
+
+
+def _finish_token_endpoint(operation: dict[str, Any]) -> None:
+    """It speaks RFC 6749: a form comes in, refusals have the OAuth shape."""
+    operation["requestBody"] = {
+        "required": True,
+        "content": {"application/x-www-form-urlencoded": {"schema": TOKEN_FORM}},
+    }
+    operation["parameters"] = [PROOF]
+    for status in ("400", "401"):
+        operation["responses"][status] = {
+            "description": "No token (RFC 6749 §5.2).",
+            "content": {"application/json": {"schema": TOKEN_ERROR}},
+        }
 
 
 def _whole_numbers(node: Any) -> Any:

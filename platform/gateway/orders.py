@@ -7,7 +7,6 @@ never overtaken by the orders after it.
 """
 
 import asyncio
-import contextlib
 import csv
 import os
 from collections import Counter, OrderedDict, deque
@@ -123,8 +122,7 @@ async def import_orders(
     finally:
         for task in under_way:
             task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await asyncio.gather(*under_way, return_exceptions=True)
+        await asyncio.gather(*under_way, return_exceptions=True)
 
 
 def chunks_of(lines: Iterable[Line], *, size: int = CHUNK_LINES) -> Iterator[list[Line]]:

@@ -55,6 +55,10 @@ class ValidationFailed(Unprocessable):
     """The body or a parameter does not match the schema of this route."""
 
 
+class ValueNotStorable(Unprocessable):
+    """A value in the request cannot be stored: text with a NUL character, or a number beyond 64 bits."""
+
+
 class BodyTooLarge(TooLarge):
     """The body is larger than this route accepts."""
 
@@ -75,6 +79,7 @@ def exception_handlers() -> ExceptionHandlersMap:
         RecursionError: lambda request, _: answer_refusal(
             request, BodyMalformed()
         ),  # nested beyond the decoder's depth
+        asyncpg.DataError: lambda request, _: answer_refusal(request, ValueNotStorable()),
         asyncpg.LockNotAvailableError: answer_busy,
         asyncpg.DeadlockDetectedError: answer_busy,
         asyncpg.QueryCanceledError: answer_busy,

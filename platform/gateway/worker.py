@@ -18,6 +18,7 @@ from kernel import idempotency, one_time
 from kernel.database import transaction
 from kernel.errors import Refusal
 from kernel.settings import Settings
+from partners.credit import service as credit
 from partners.webhooks import delivery
 from partners.webhooks import service as webhooks
 from points.ledger import service as ledger
@@ -61,6 +62,12 @@ async def _work(settings: Settings) -> None:
             async with transaction(runtime.pool) as connection:
                 return await ledger.lapse_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
 
+        async def lapse_plans() -> int:
+            async with transaction(runtime.pool) as connection:
+                return await credit.lapse_authorisations(
+                    connection, limit=SWEEP_ROWS, now=runtime.clock.now()
+                )
+
         async def expire() -> int:
             async with transaction(runtime.pool) as connection:
                 return await ledger.expire_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
@@ -78,6 +85,7 @@ async def _work(settings: Settings) -> None:
                 ("relay", relay, 0.1),
                 ("deliver", deliver, 0.1),
                 ("lapse", lapse, SWEEP_SECONDS),
+                ("lapse_plans", lapse_plans, SWEEP_SECONDS),
                 ("expire", expire, SWEEP_SECONDS),
                 ("forget", forget, FORGET_SECONDS),
             ):

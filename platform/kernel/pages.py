@@ -3,22 +3,32 @@
 import base64
 import binascii
 import os
-from typing import Annotated, Any, Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 import msgspec
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
-from msgspec import Meta, Struct
+from msgspec import Struct
 
-from kernel.errors import Malformed
+from kernel.errors import Malformed, Unprocessable
 
 T = TypeVar("T")
 
-Limit = Annotated[int, Meta(ge=1, le=100, description="How many items at most.")]
+LIMIT_MAX = 100
 
 
 class InvalidCursor(Malformed):
     """The cursor was not issued to this caller for this list."""
+
+
+class LimitOutOfRange(Unprocessable):
+    """`limit` is a number from 1 to 100."""
+
+
+def check_limit(limit: int) -> None:
+    """Refuse a page of none, or of more than a page holds."""
+    if not 1 <= limit <= LIMIT_MAX:
+        raise LimitOutOfRange
 
 
 class Page(Struct, Generic[T], frozen=True, kw_only=True):

@@ -14,7 +14,7 @@ from kernel.database import Connection
 from kernel.errors import Unprocessable
 from kernel.ids import from_wire, to_wire
 from kernel.money import OrderFen, PositiveFen, PositivePoints
-from kernel.pages import CursorSeal, Limit, Page
+from kernel.pages import CursorSeal, Page, check_limit
 from points.ledger import service
 from points.ledger.model import (
     POINTS_PER_YUAN,
@@ -192,10 +192,11 @@ async def list_entries(
     subjects: NamedDependency[Subjects],
     cursors: NamedDependency[CursorSeal],
     now: NamedDependency[datetime],
-    limit: FromQuery[Limit] = 20,
+    limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
 ) -> Page[EntryView]:
     """List the entries of a member's wallet, newest first."""
+    check_limit(limit)
     member = await subjects.resolve_one(connection, caller, sub, scope=READ, now=now)
     binding = f"{caller.client_id}:entries:{sub}"
     before = None if cursor is None else int(cursors.open(binding, cursor))

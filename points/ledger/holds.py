@@ -1,30 +1,45 @@
-"""Holds: points reserved for a checkout, then captured, released or lapsed, once."""
+"""Holds: points reserved for a checkout, then captured, released or lapsed, once. Many at a time or one."""
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from itertools import groupby
+from typing import Literal, TypeVar
 from uuid import UUID
 
 from kernel.caller import MemberRef
 from kernel.database import Connection
+from kernel.errors import Refusal
 from kernel.ids import new_id, to_wire
 from kernel.outbox import Event, enqueue
 from points.ledger import queries
 from points.ledger.balances import take_all
 from points.ledger.journal import Journal
-from points.ledger.model import Account, Hold, HoldOutcome, HoldState, Take
+from points.ledger.model import (
+    Account,
+    CloseRequest,
+    Closing,
+    Hold,
+    HoldLot,
+    HoldOutcome,
+    HoldRequest,
+    HoldState,
+    Lot,
+    Take,
+)
 from points.ledger.rules import (
-    HOLD_TTL_SECONDS_MAX,
-    CaptureExceedsHold,
-    HoldLapsed,
     HoldNotOpen,
     HoldUnknown,
     InsufficientPoints,
+    check_hold_request,
+    decide_closing,
+    pin,
     split_capture,
     split_expired,
     take,
     value_fen,
 )
+
+T = TypeVar("T")
 
 _KINDS: dict[HoldState, Literal["capture", "release", "lapse"]] = {
     "captured": "capture",
@@ -44,49 +59,53 @@ async def place_hold(
     now: datetime,
 ) -> Hold:
     """Reserve `points`; the lots that pay are pinned, so one may expire while held and is still captured."""
-    assert points > 0, "the handler's type lets nothing else in"
-    assert 1 <= ttl_seconds <= HOLD_TTL_SECONDS_MAX, "the handler's type lets nothing else in"
-    wallets = await queries.lock_wallets(connection, [member])
-    if not wallets:
-        raise InsufficientPoints(available_points=0)
-    lots = await queries.list_spendable_lots(connection, member, points=points, now=now)
-    expired, live = split_expired(lots, now)
-    takes = take(live, points)
-    if (together := sum(taken.points for taken in takes)) < points:
-        raise InsufficientPoints(available_points=together)
+    request = HoldRequest(
+        member=member, partner_id=partner_id, points=points, order_ref=order_ref, ttl_seconds=ttl_seconds
+    )
+    return _only(await place_holds(connection, [request], now=now))
 
-    hold = Hold(
-        id=new_id(now),
-        member=member,
-        partner_id=partner_id,
-        points=points,
-        captured_points=0,
-        state="open",
-        order_ref=order_ref,
-        deadline_at=now + timedelta(seconds=ttl_seconds),
-    )
+
+async def place_holds(
+    connection: Connection, requests: Sequence[HoldRequest], *, now: datetime
+) -> list[Hold | Refusal]:
+    """Reserve points for each request in turn; each is answered for itself, in the order of `requests`."""
+    wanted: dict[int, tuple[MemberRef, int]] = {}
+    for request in requests:
+        check_hold_request(request)
+        _, so_far = wanted.get(request.member.member_id, (request.member, 0))
+        wanted[request.member.member_id] = request.member, so_far + request.points
+
+    wallets = await queries.lock_wallets(connection, [request.member for request in requests])
+    lots = await queries.list_spendable_lots(connection, wanted, now=now)
     journal = Journal(wallets, now=now)
-    journal.expire(take_all(expired))
-    # the hold is its own opening operation
-    journal.record(
-        member,
-        "hold",
-        points=points,
-        partner_id=partner_id,
-        operation_id=hold.id,
-        hold_id=hold.id,
-        source_ref=order_ref,
-    )
-    journal.post(hold.id, Account.AVAILABLE, Account.HELD, takes, "hold")
-    await queries.open_hold(connection, hold, takes, now=now)
-    await journal.write(connection)
-    return hold
+    free: dict[int, list[Lot]] = {}
+    for member_id, owned in groupby(lots, key=lambda lot: lot.member_id):
+        expired, free[member_id] = split_expired(owned, now)
+        journal.expire(take_all(expired))
+
+    answers: list[Hold | Refusal] = []
+    opened: list[tuple[Hold, Sequence[Take]]] = []
+    for request in requests:
+        live = free.get(request.member.member_id, [])
+        takes = take(live, request.points)
+        if (together := sum(taken.points for taken in takes)) < request.points:
+            answers.append(InsufficientPoints(available_points=together))
+            continue
+        free[request.member.member_id] = pin(live, takes)
+        hold = _opened(request, now)
+        _journal_opening(journal, hold, takes)
+        opened.append((hold, takes))
+        answers.append(hold)
+    if opened:
+        await queries.open_holds(connection, opened, now=now)
+        await journal.write(connection)
+    return answers
 
 
 async def find_hold(connection: Connection, *, hold_id: UUID, partner_id: UUID) -> Hold:
     """The partner's hold; another's is as absent as none."""
-    hold = await queries.find_hold(connection, hold_id, partner_id=partner_id)
-    if hold is None:
+    hold = (await queries.list_holds(connection, [hold_id])).get(hold_id)
+    if hold is None or hold.partner_id != partner_id:
         raise HoldUnknown
     return hold
 
@@ -104,117 +123,157 @@ async def capture_hold(
 
     `order_fen` is the total that later partial refunds are proportional to: by default what the points paid for.
     """
-    hold = await find_hold(connection, hold_id=hold_id, partner_id=partner_id)
-    spent = hold.points if points is None else points
-    if spent > hold.points:
-        raise CaptureExceedsHold(held_points=hold.points)
-    if hold.state == "open" and hold.deadline_at <= now:
-        raise HoldLapsed(deadline_at=hold.deadline_at.isoformat())
-    amount_fen = value_fen(spent) if order_fen is None else order_fen
-    return await _close(connection, hold, "captured", spent=spent, amount_fen=amount_fen, now=now)
+    request = CloseRequest(
+        hold_id=hold_id, partner_id=partner_id, state="captured", points=points, order_fen=order_fen
+    )
+    return _only(await close_holds(connection, [request], now=now))
 
 
 async def release_hold(
     connection: Connection, *, hold_id: UUID, partner_id: UUID, now: datetime
 ) -> HoldOutcome:
     """Give every point of the hold back to its lot."""
-    hold = await find_hold(connection, hold_id=hold_id, partner_id=partner_id)
-    return await _close(connection, hold, "released", spent=0, amount_fen=0, now=now)
+    request = CloseRequest(hold_id=hold_id, partner_id=partner_id, state="released")
+    return _only(await close_holds(connection, [request], now=now))
+
+
+async def close_holds(
+    connection: Connection, requests: Sequence[CloseRequest], *, now: datetime
+) -> list[HoldOutcome | Refusal]:
+    """Capture or release each hold in turn; each is answered for itself, in the order of `requests`."""
+    known = await queries.list_holds(connection, {request.hold_id for request in requests})
+    decided: list[Closing | Refusal] = []
+    for request in requests:
+        try:
+            found = known.get(request.hold_id)
+            decided.append(decide_closing(request, found, operation_id=new_id(now), now=now))
+        except Refusal as refusal:
+            decided.append(refusal)
+    closings = [decision for decision in decided if isinstance(decision, Closing)]
+    outcomes = await _close(connection, closings, now=now)
+    late = [closing.hold.id for closing in closings if closing.operation_id not in outcomes]
+    closed_before = await queries.list_holds(connection, late) if late else {}
+    return [
+        decision
+        if isinstance(decision, Refusal)
+        else outcomes.get(decision.operation_id) or HoldNotOpen(state=closed_before[decision.hold.id].state)
+        for decision in decided
+    ]
 
 
 async def lapse_due(connection: Connection, *, limit: int, now: datetime) -> int:
     """Book the end of up to `limit` holds whose deadline has passed; returns how many."""
     due = await queries.list_lapsed_holds(connection, limit=limit, now=now)
-    if not due:
-        return 0
-    journal = Journal(await queries.lock_wallets(connection, [hold.member for hold in due]), now=now)
-    outcomes = []
-    for hold in due:
-        outcome = await _resolve(connection, journal, hold, "lapsed", spent=0, amount_fen=0, now=now)
-        if outcome is not None:
-            outcomes.append(outcome)
-    await _finish(connection, journal, outcomes, now=now)
-    return len(outcomes)
+    closings = [
+        Closing(hold=hold, state="lapsed", spent=0, amount_fen=0, operation_id=new_id(now)) for hold in due
+    ]
+    return len(await _close(connection, closings, now=now))
 
 
 async def _close(
-    connection: Connection, hold: Hold, state: HoldState, *, spent: int, amount_fen: int, now: datetime
-) -> HoldOutcome:
-    journal = Journal(await queries.lock_wallets(connection, [hold.member]), now=now)
-    outcome = await _resolve(connection, journal, hold, state, spent=spent, amount_fen=amount_fen, now=now)
-    if outcome is None:
-        first = await find_hold(connection, hold_id=hold.id, partner_id=hold.partner_id)
-        raise HoldNotOpen(state=first.state)
-    await _finish(connection, journal, [outcome], now=now)
-    return outcome
-
-
-async def _resolve(
-    connection: Connection,
-    journal: Journal,
-    hold: Hold,
-    state: HoldState,
-    *,
-    spent: int,
-    amount_fen: int,
-    now: datetime,
-) -> HoldOutcome | None:
-    """Close `hold` under its wallet's lock and journal what follows; None when somebody else was first."""
-    operation_id = new_id(now)
-    closed = await queries.close_hold(
-        connection, hold, state=state, captured_points=spent, operation_id=operation_id, now=now
+    connection: Connection, closings: Sequence[Closing], *, now: datetime
+) -> dict[UUID, HoldOutcome]:
+    """Try every closing under its wallet's lock; the outcomes of those that came first, by operation."""
+    if not closings:
+        return {}
+    journal = Journal(
+        await queries.lock_wallets(connection, [closing.hold.member for closing in closings]), now=now
     )
-    if closed is None:
-        return None
-    captured, returned = split_capture(await queries.list_hold_lots(connection, hold), spent)
+    closed = await queries.close_holds(connection, closings, now=now)
+    pinned = await queries.list_hold_lots(connection, list(closed.values()))
+    captures: list[tuple[Hold, Sequence[Take]]] = []
+    outcomes: dict[UUID, HoldOutcome] = {}
+    for closing in closings:
+        hold = closed.get(closing.operation_id)
+        if hold is None:
+            continue
+        captured = _journal_closing(journal, closing, pinned[hold.id], now)
+        if captured:
+            captures.append((hold, captured))
+        outcomes[closing.operation_id] = HoldOutcome(
+            hold=hold,
+            captured_points=closing.spent,
+            released_points=hold.points - closing.spent,
+            value_fen=value_fen(closing.spent),
+            operation_id=closing.operation_id,
+        )
+    if outcomes:
+        await queries.mark_captured(connection, captures)
+        await journal.write(connection)
+        await enqueue(connection, [_event(outcome) for outcome in outcomes.values()], now=now)
+    return outcomes
+
+
+def _opened(request: HoldRequest, now: datetime) -> Hold:
+    return Hold(
+        id=new_id(now),
+        member=request.member,
+        partner_id=request.partner_id,
+        points=request.points,
+        captured_points=0,
+        state="open",
+        order_ref=request.order_ref,
+        deadline_at=now + timedelta(seconds=request.ttl_seconds),
+    )
+
+
+def _journal_opening(journal: Journal, hold: Hold, takes: Sequence[Take]) -> None:
+    """A hold is its own opening operation."""
     journal.record(
         hold.member,
-        _KINDS[state],
-        points=spent or hold.points,
+        "hold",
+        points=hold.points,
+        partner_id=hold.partner_id,
+        operation_id=hold.id,
+        hold_id=hold.id,
+        source_ref=hold.order_ref,
+    )
+    journal.post(hold.id, Account.AVAILABLE, Account.HELD, takes, "hold")
+
+
+def _journal_closing(
+    journal: Journal, closing: Closing, pinned: Sequence[HoldLot], now: datetime
+) -> list[Take]:
+    """Spend, then give back: points of a lot that ended while held are gone at once, the others repay arrears first.
+
+    Returns what was spent.
+    """
+    hold, operation_id = closing.hold, closing.operation_id
+    captured, returned = split_capture(pinned, closing.spent)
+    journal.record(
+        hold.member,
+        _KINDS[closing.state],
+        points=closing.spent or hold.points,
         partner_id=hold.partner_id,
         operation_id=operation_id,
         hold_id=hold.id,
         source_ref=hold.order_ref,
-        amount_fen=amount_fen,
+        amount_fen=closing.amount_fen,
     )
-    if captured:
-        journal.post(operation_id, Account.HELD, Account.REDEEMED, captured, "capture")
-        await queries.mark_captured(connection, hold, captured)
-    _release(journal, operation_id, returned, now)
-    return HoldOutcome(
-        hold=closed,
-        captured_points=spent,
-        released_points=hold.points - spent,
-        value_fen=value_fen(spent),
-        operation_id=operation_id,
-    )
-
-
-def _release(journal: Journal, operation_id: UUID, returned: Sequence[Take], now: datetime) -> None:
-    """Points of a lot that ended while held are gone at once; the others repay arrears before they are free."""
+    journal.post(operation_id, Account.HELD, Account.REDEEMED, captured, "capture")
     journal.post(operation_id, Account.HELD, Account.AVAILABLE, returned, "release")
     journal.expire([taken for taken in returned if not taken.lot.is_live(now)])
     journal.repay(operation_id, [taken for taken in returned if taken.lot.is_live(now)])
+    return captured
 
 
-async def _finish(
-    connection: Connection, journal: Journal, outcomes: Sequence[HoldOutcome], *, now: datetime
-) -> None:
-    if not outcomes:
-        return
-    await journal.write(connection)
-    await enqueue(connection, [_event(outcome) for outcome in outcomes], now=now)
+def _only(answers: Sequence[T | Refusal]) -> T:
+    (answer,) = answers
+    if isinstance(answer, Refusal):
+        raise answer
+    return answer
 
 
 def _event(outcome: HoldOutcome) -> Event:
     hold = outcome.hold
+    wire_id = to_wire("hld", hold.id)
     return Event(
         bucket=hold.member.bucket,
         partner_id=hold.partner_id,
         type=f"points.hold.{hold.state}",
-        aggregate=to_wire("hld", hold.id),
+        aggregate=wire_id,
         payload={
-            "id": to_wire("hld", hold.id),
+            "id": wire_id,
             "order_ref": hold.order_ref,
             "state": hold.state,
             "captured_points": outcome.captured_points,

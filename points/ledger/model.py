@@ -147,6 +147,40 @@ class Hold(Struct, frozen=True, kw_only=True):
     closed_by: UUID | None = None
 
 
+class HoldRequest(Struct, frozen=True, kw_only=True):
+    """A wish to reserve points."""
+
+    member: MemberRef
+    partner_id: UUID
+    points: int
+    order_ref: str
+    #: how long it may stay open
+    ttl_seconds: int
+
+
+class CloseRequest(Struct, frozen=True, kw_only=True):
+    """A wish to capture or to release a hold."""
+
+    hold_id: UUID
+    partner_id: UUID
+    state: Literal["captured", "released"]
+    #: how many of the held points to spend; None for all
+    points: int | None = None
+    #: the total that later partial refunds are proportional to; None for what the points paid for
+    order_fen: int | None = None
+
+
+class Closing(Struct, frozen=True, kw_only=True):
+    """The decided end of a hold, to be tried under its wallet's lock."""
+
+    hold: Hold
+    state: HoldState
+    #: points captured
+    spent: int
+    amount_fen: int
+    operation_id: UUID
+
+
 class HoldOutcome(Struct, frozen=True, kw_only=True):
     """What became of a hold."""
 

@@ -1,20 +1,21 @@
 """The ledger's statements. `point_type = 1` is the one kind of points there is so far: model.TESSERA."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import msgspec
 
 from kernel.caller import MemberRef
 from kernel.database import Connection, read, read_if_any
 from points.ledger.model import (
     Balance,
+    Closing,
     ExpiringPoints,
     Hold,
     HoldLot,
-    HoldState,
     ListedEntry,
     Lot,
     Operation,
@@ -37,21 +38,24 @@ SELECT wallet.*
           FOR UPDATE) AS wallet
 """
 
-# Spend order: soonest expiry first, then oldest; no expiry last. The running sum stops at the points needed; lots past
-# their expiry come along, because whoever uses a wallet books what has ended in it.
+# Per wallet in spend order: soonest expiry first, then oldest; no expiry last. The running sum stops at the points
+# needed; lots past their expiry come along, because whoever uses a wallet books what has ended in it.
 LIST_SPENDABLE_LOTS = """
 SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
        lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points
-  FROM (SELECT l.*,
-               l.expires_at <= $4 AS expired,
-               sum(l.remaining_points - l.held_points) FILTER (WHERE l.expires_at IS NULL OR l.expires_at > $4)
-                   OVER (ORDER BY l.expires_at NULLS LAST, l.lot_seq ROWS UNBOUNDED PRECEDING)
-               - (l.remaining_points - l.held_points) AS before
-          FROM ledger_lot AS l
-         WHERE l.bucket = $1 AND l.member_id = $2 AND l.point_type = 1
-           AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.activates_at <= $4) AS lot
- WHERE lot.expired OR lot.before < $3
- ORDER BY lot.expires_at NULLS LAST, lot.lot_seq
+  FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS wanted (bucket, member_id, points)
+ CROSS JOIN LATERAL (
+       SELECT l.*,
+              l.expires_at <= $4 AS expired,
+              sum(l.remaining_points - l.held_points)
+                  FILTER (WHERE l.expires_at IS NULL OR l.expires_at > $4)
+                  OVER (ORDER BY l.expires_at NULLS LAST, l.lot_seq ROWS UNBOUNDED PRECEDING)
+              - (l.remaining_points - l.held_points) AS before
+         FROM ledger_lot AS l
+        WHERE l.bucket = wanted.bucket AND l.member_id = wanted.member_id AND l.point_type = 1
+          AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.activates_at <= $4) AS lot
+ WHERE lot.expired OR lot.before < wanted.points
+ ORDER BY lot.bucket, lot.member_id, lot.expires_at NULLS LAST, lot.lot_seq
 """
 
 # Spend order. Lots of the reversed operation come even when nothing of them is left: they tell the funder.
@@ -136,10 +140,10 @@ SELECT $1, $2, $3, pinned.lot_seq, pinned.points
   FROM unnest($9::bigint[], $10::bigint[]) AS pinned (lot_seq, points)
 """
 
-FIND_HOLD = """
+LIST_HOLDS = """
 SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by
   FROM ledger_hold
- WHERE id = $1 AND partner_id = $2
+ WHERE id = ANY($1::uuid[])
 """
 
 # The one way out of `open`; whoever comes second finds no row.
@@ -159,17 +163,23 @@ SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_
  LIMIT $2
 """
 
-# In the order in which a capture consumes them: spend order.
+# Per hold in the order in which a capture consumes them: spend order. The lateral subquery keeps any plan to key
+# lookups.
 LIST_HOLD_LOTS = """
-SELECT pinned.hold_id, pinned.points AS pinned_points, pinned.captured, pinned.restored,
-       lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
-       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points
-  FROM ledger_hold_lot AS pinned
-  JOIN ledger_lot AS lot
-    ON lot.bucket = pinned.bucket AND lot.member_id = pinned.member_id AND lot.point_type = 1
-   AND lot.lot_seq = pinned.lot_seq
- WHERE pinned.bucket = $1 AND pinned.member_id = $2 AND pinned.hold_id = $3
- ORDER BY lot.expires_at NULLS LAST, lot.lot_seq
+SELECT pinned.hold_id, pinned.pinned_points, pinned.captured, pinned.restored,
+       pinned.bucket, pinned.member_id, pinned.lot_seq, pinned.operation_id, pinned.funder_id, pinned.unit_cost_e6,
+       pinned.campaign, pinned.rule_version, pinned.effective_at, pinned.expires_at, pinned.remaining_points,
+       pinned.held_points
+  FROM unnest($1::smallint[], $2::bigint[], $3::uuid[]) AS hold (bucket, member_id, id)
+ CROSS JOIN LATERAL (
+       SELECT p.hold_id, p.points AS pinned_points, p.captured, p.restored, lot.*
+         FROM ledger_hold_lot AS p
+         JOIN ledger_lot AS lot
+           ON lot.bucket = p.bucket AND lot.member_id = p.member_id AND lot.point_type = 1
+          AND lot.lot_seq = p.lot_seq
+        WHERE p.bucket = hold.bucket AND p.member_id = hold.member_id AND p.hold_id = hold.id
+       OFFSET 0) AS pinned
+ ORDER BY pinned.hold_id, pinned.expires_at NULLS LAST, pinned.lot_seq
 """
 
 MARK_CAPTURED = """
@@ -240,10 +250,20 @@ async def lock_wallets(connection: Connection, members: Sequence[MemberRef]) -> 
 
 
 async def list_spendable_lots(
-    connection: Connection, member: MemberRef, *, points: int, now: datetime
+    connection: Connection, wanted: Mapping[int, tuple[MemberRef, int]], *, now: datetime
 ) -> list[Lot]:
-    """Every expired lot with free points, and as many live ones as `points` need; all when there are too few."""
-    records = await connection.fetch(LIST_SPENDABLE_LOTS, member.bucket, member.member_id, points, now)
+    """Every expired lot with free points, and as many live ones as the points need; all when there are too few.
+
+    `wanted` has the member and the points by member id.
+    """
+    members = [member for member, _ in wanted.values()]
+    records = await connection.fetch(
+        LIST_SPENDABLE_LOTS,
+        [member.bucket for member in members],
+        [member.member_id for member in members],
+        [points for _, points in wanted.values()],
+        now,
+    )
     return [read(record, Lot) for record in records]
 
 
@@ -284,64 +304,48 @@ async def list_entries(
     return [read(record, ListedEntry) for record in records]
 
 
-async def open_hold(connection: Connection, hold: Hold, takes: Sequence[Take], *, now: datetime) -> None:
-    await connection.execute(
-        OPEN_HOLD,
-        hold.member.bucket,
-        hold.member.member_id,
-        hold.id,
-        hold.partner_id,
-        hold.order_ref,
-        hold.points,
-        hold.deadline_at,
-        now,
-        [taken.lot.lot_seq for taken in takes],
-        [taken.points for taken in takes],
-    )
+async def open_holds(
+    connection: Connection, opened: Sequence[tuple[Hold, Sequence[Take]]], *, now: datetime
+) -> None:
+    await connection.executemany(OPEN_HOLD, [_opening(hold, takes, now) for hold, takes in opened])
 
 
-async def find_hold(connection: Connection, hold_id: UUID, *, partner_id: UUID) -> Hold | None:
-    record = await connection.fetchrow(FIND_HOLD, hold_id, partner_id)
-    return None if record is None else _hold(dict(record))
+async def list_holds(connection: Connection, hold_ids: Collection[UUID]) -> dict[UUID, Hold]:
+    """Those that exist, whosever they are."""
+    holds = [_hold(dict(record)) for record in await connection.fetch(LIST_HOLDS, list(hold_ids))]
+    return {hold.id: hold for hold in holds}
 
 
 async def list_lapsed_holds(connection: Connection, *, limit: int, now: datetime) -> list[Hold]:
     return [_hold(dict(record)) for record in await connection.fetch(LIST_LAPSED_HOLDS, now, limit)]
 
 
-async def close_hold(
-    connection: Connection,
-    hold: Hold,
-    *,
-    state: HoldState,
-    captured_points: int,
-    operation_id: UUID,
-    now: datetime,
-) -> Hold | None:
-    """The hold as closed, or None when it was not open any more."""
-    member = hold.member
-    record = await connection.fetchrow(
-        CLOSE_HOLD, member.bucket, member.member_id, hold.id, state, captured_points, now, operation_id
+async def close_holds(
+    connection: Connection, closings: Sequence[Closing], *, now: datetime
+) -> dict[UUID, Hold]:
+    """The holds that were still open, as closed, by the operation that closed them."""
+    records = await connection.fetchmany(CLOSE_HOLD, [_closing(closing, now) for closing in closings])
+    holds = [_hold(dict(record)) for record in records]
+    return {hold.closed_by: hold for hold in holds if hold.closed_by is not None}
+
+
+async def list_hold_lots(connection: Connection, holds: Sequence[Hold]) -> dict[UUID, list[HoldLot]]:
+    """The lots each hold pins, by hold."""
+    records = await connection.fetch(
+        LIST_HOLD_LOTS,
+        [hold.member.bucket for hold in holds],
+        [hold.member.member_id for hold in holds],
+        [hold.id for hold in holds],
     )
-    return None if record is None else _hold(dict(record))
+    pinned: dict[UUID, list[HoldLot]] = {hold.id: [] for hold in holds}
+    for record in records:
+        pinned[record["hold_id"]].append(_hold_lot(record))
+    return pinned
 
 
-async def list_hold_lots(connection: Connection, hold: Hold) -> list[HoldLot]:
-    records = await connection.fetch(LIST_HOLD_LOTS, hold.member.bucket, hold.member.member_id, hold.id)
-    return [
-        HoldLot(
-            hold_id=record["hold_id"],
-            lot=read(record, Lot),
-            points=record["pinned_points"],
-            captured=record["captured"],
-            restored=record["restored"],
-        )
-        for record in records
-    ]
-
-
-async def mark_captured(connection: Connection, hold: Hold, takes: Sequence[Take]) -> None:
-    await connection.execute(MARK_CAPTURED, *_keyed(hold, takes))
+async def mark_captured(connection: Connection, captures: Sequence[tuple[Hold, Sequence[Take]]]) -> None:
+    if captures:
+        await connection.executemany(MARK_CAPTURED, [_keyed(hold, takes) for hold, takes in captures])
 
 
 async def mark_restored(connection: Connection, hold: Hold, takes: Sequence[Take]) -> None:
@@ -378,6 +382,34 @@ async def open_reversible(connection: Connection, operation: Operation) -> Rever
 async def move_reversible(connection: Connection, operation: Operation, *, fen: int, points: int) -> None:
     await connection.execute(
         MOVE_REVERSIBLE, operation.bucket, operation.member_id, operation.id, fen, points
+    )
+
+
+def _opening(hold: Hold, takes: Sequence[Take], now: datetime) -> tuple[Any, ...]:
+    member = hold.member
+    return (
+        *(member.bucket, member.member_id, hold.id, hold.partner_id, hold.order_ref, hold.points),
+        *(hold.deadline_at, now),
+        [taken.lot.lot_seq for taken in takes],
+        [taken.points for taken in takes],
+    )
+
+
+def _closing(closing: Closing, now: datetime) -> tuple[Any, ...]:
+    hold = closing.hold
+    return (
+        *(hold.member.bucket, hold.member.member_id, hold.id),
+        *(closing.state, closing.spent, now, closing.operation_id),
+    )
+
+
+def _hold_lot(record: asyncpg.Record) -> HoldLot:
+    return HoldLot(
+        hold_id=record["hold_id"],
+        lot=read(record, Lot),
+        points=record["pinned_points"],
+        captured=record["captured"],
+        restored=record["restored"],
     )
 
 

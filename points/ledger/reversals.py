@@ -88,8 +88,7 @@ async def _find(
         return operation, None
     if operation.hold_id is None:
         raise OperationNotReversible
-    hold = await queries.find_hold(connection, operation.hold_id, partner_id=partner_id)
-    assert hold is not None, "an operation names its own hold"
+    hold = (await queries.list_holds(connection, [operation.hold_id]))[operation.hold_id]
     if hold.state != "captured" or hold.closed_by is None:
         raise OperationNotReversible(state=hold.state)
     if operation.id != hold.closed_by:
@@ -136,7 +135,8 @@ async def _restore(
     now: datetime,
 ) -> None:
     """To the same lots; a lot that has ended meanwhile gets a child. Arrears are repaid before anything is free."""
-    returned = give_back(await queries.list_hold_lots(connection, hold), points)
+    pinned = await queries.list_hold_lots(connection, [hold])
+    returned = give_back(pinned[hold.id], points)
     alive = [taken for taken in returned if taken.lot.is_live(now)]
     journal.post(reversal_id, Account.REDEEMED, Account.AVAILABLE, alive, "restore")
     renewed = [journal.renew(reversal_id, taken) for taken in returned if not taken.lot.is_live(now)]

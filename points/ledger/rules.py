@@ -2,9 +2,23 @@
 
 from collections.abc import Iterable, Sequence
 from datetime import datetime, timedelta
+from uuid import UUID
 
+from msgspec.structs import replace
+
+from kernel.calendar import rfc3339
 from kernel.errors import Absent, Conflict, Unprocessable
-from points.ledger.model import VALUE_FEN_E6, HoldLot, Lot, Reversible, Take
+from points.ledger.model import (
+    VALUE_FEN_E6,
+    CloseRequest,
+    Closing,
+    Hold,
+    HoldLot,
+    HoldRequest,
+    Lot,
+    Reversible,
+    Take,
+)
 
 #: points given back after their lot has expired live this much longer
 RESTORED_GRACE = timedelta(days=30)
@@ -49,6 +63,37 @@ class RefundExceedsOrder(Unprocessable):
 
 class RefundAlreadyPosted(Conflict):
     """A refund with this refund_ref has already been posted for this operation."""
+
+
+def check_hold_request(request: HoldRequest) -> None:
+    """What the edge's types have already refused to partners must not come from our own side either."""
+    assert request.points > 0, "a hold reserves something"
+    assert 1 <= request.ttl_seconds <= HOLD_TTL_SECONDS_MAX, "a hold lasts a second to seven days"
+
+
+def decide_closing(request: CloseRequest, hold: Hold | None, *, operation_id: UUID, now: datetime) -> Closing:
+    """Refuse what can never be done; whether the hold is still open only the wallet's lock can tell."""
+    if hold is None or hold.partner_id != request.partner_id:
+        raise HoldUnknown
+    if request.state == "released":
+        return Closing(hold=hold, state="released", spent=0, amount_fen=0, operation_id=operation_id)
+    spent = hold.points if request.points is None else request.points
+    assert spent > 0, "a capture spends something"
+    if spent > hold.points:
+        raise CaptureExceedsHold(held_points=hold.points)
+    if hold.state == "open" and hold.deadline_at <= now:
+        raise HoldLapsed(deadline_at=rfc3339(hold.deadline_at))
+    amount_fen = value_fen(spent) if request.order_fen is None else request.order_fen
+    return Closing(hold=hold, state="captured", spent=spent, amount_fen=amount_fen, operation_id=operation_id)
+
+
+def pin(lots: Sequence[Lot], takes: Sequence[Take]) -> list[Lot]:
+    """`lots` as they are once a hold has taken `takes` of them."""
+    held = {taken.lot.lot_seq: taken.points for taken in takes}
+    return [
+        replace(lot, held_points=lot.held_points + held[lot.lot_seq]) if lot.lot_seq in held else lot
+        for lot in lots
+    ]
 
 
 def value_fen(points: int) -> int:

@@ -2,7 +2,15 @@
 
 from points.ledger.balances import expire_due, list_entries, list_expiring, read_balance
 from points.ledger.earnings import find_earning, post_earnings
-from points.ledger.holds import capture_hold, find_hold, lapse_due, place_hold, release_hold
+from points.ledger.holds import (
+    capture_hold,
+    close_holds,
+    find_hold,
+    lapse_due,
+    place_hold,
+    place_holds,
+    release_hold,
+)
 from points.ledger.reversals import reverse
 from points.ledger.rules import (
     CaptureExceedsHold,
@@ -28,6 +36,7 @@ __all__ = [
     "RefundAlreadyPosted",
     "RefundExceedsOrder",
     "capture_hold",
+    "close_holds",
     "expire_due",
     "find_earning",
     "find_hold",
@@ -35,6 +44,7 @@ __all__ = [
     "list_entries",
     "list_expiring",
     "place_hold",
+    "place_holds",
     "post_earnings",
     "read_balance",
     "release_hold",

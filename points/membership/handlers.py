@@ -12,7 +12,7 @@ from msgspec import Meta, Struct
 from kernel.caller import Caller, MemberUnknown, Subjects
 from kernel.database import Connection
 from kernel.ids import from_wire, to_wire
-from kernel.pages import CursorSeal, Limit, Page
+from kernel.pages import CursorSeal, Page, check_limit
 from points.membership import service
 from points.membership.model import BankLevel, Entitlement, ShopLevel, Tier
 from points.membership.rules import state_of
@@ -83,10 +83,11 @@ async def list_entitlements(
     subjects: NamedDependency[Subjects],
     cursors: NamedDependency[CursorSeal],
     now: NamedDependency[datetime],
-    limit: FromQuery[Limit] = 20,
+    limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
 ) -> Page[EntitlementView]:
     """List a member's entitlements at this partner, newest first."""
+    check_limit(limit)
     member = await subjects.resolve_one(connection, caller, sub, scope=SCOPE, now=now)
     binding = f"{caller.client_id}:entitlements:{sub}"
     before = None if cursor is None else UUID(cursors.open(binding, cursor))

@@ -13,12 +13,23 @@ Ref = Callable[[], str]
 
 
 def cart_of(ref: str, *, unit_fen: int = 200_000) -> dict[str, Any]:
-    line = {"sku": "washer-9", "name": "洗衣机", "category": "appliances", "quantity": 1, "unit_fen": unit_fen}
+    line = {
+        "sku": "washer-9",
+        "name": "洗衣机",
+        "category": "appliances",
+        "quantity": 1,
+        "unit_fen": unit_fen,
+    }
     return {"order_ref": ref, "lines": [line], "total_fen": unit_fen}
 
 
 async def quote_of(
-    client: PartnerClient, member: str, cart: dict[str, Any], *, scenario: str = "ecom_checkout", periods: int = 6
+    client: PartnerClient,
+    member: str,
+    cart: dict[str, Any],
+    *,
+    scenario: str = "ecom_checkout",
+    periods: int = 6,
 ) -> dict[str, Any]:
     found = await client.post("/v1/offers/search", {"scenario": scenario, "member": member, "cart": cart})
     version = found["offers"][0]["offer_version"]
@@ -42,7 +53,9 @@ async def refused(client: PartnerClient, path: str, body: Any) -> tuple[int, str
     return caught.value.status, caught.value.code
 
 
-async def test_the_mall_sells_in_instalments_and_takes_a_part_back(ecommerce: PartnerClient, ref: Ref) -> None:
+async def test_the_mall_sells_in_instalments_and_takes_a_part_back(
+    ecommerce: PartnerClient, ref: Ref
+) -> None:
     member = ecommerce.credentials.members[12].sub
     cart = cart_of(ref())
     quote = await quote_of(ecommerce, member, cart)

@@ -43,7 +43,9 @@ async def test_an_order_earns_once_whatever_the_key(ecommerce: PartnerClient, ea
     assert await balance(ecommerce, member) == before
 
 
-async def test_a_hundred_copies_have_one_effect_and_one_answer(ecommerce: PartnerClient, earning: Make) -> None:
+async def test_a_hundred_copies_have_one_effect_and_one_answer(
+    ecommerce: PartnerClient, earning: Make
+) -> None:
     member = ecommerce.credentials.members[5].sub
     before, _ = await balance(ecommerce, member)
     body = msgspec.json.encode(earning(member))
@@ -131,7 +133,9 @@ async def test_a_batch_answers_each_item_by_itself(ecommerce: PartnerClient, ear
     assert codes == [None, None, "source_already_earned", "member_not_found", "item_invalid", "item_invalid"]
 
 
-async def test_entries_number_a_wallets_history_without_a_gap(ecommerce: PartnerClient, earning: Make) -> None:
+async def test_entries_number_a_wallets_history_without_a_gap(
+    ecommerce: PartnerClient, earning: Make
+) -> None:
     member = ecommerce.credentials.members[11].sub
     for _ in range(3):
         await ecommerce.post("/v1/points/earnings", earning(member))

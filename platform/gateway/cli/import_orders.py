@@ -31,6 +31,13 @@ def register(subparsers: Any) -> None:
     parser.add_argument("--results", type=Path, metavar="FILE", help="write what became of each line")
     parser.add_argument("--data-dir", default=None, help="where sandbox partners live (default: var)")
     parser.add_argument("--base-url", default=None, metavar="URL", help="connect here instead")
+    parser.add_argument(
+        "--patience",
+        type=float,
+        default=90.0,
+        metavar="SECONDS",
+        help="how long to retry a request (default: 90)",
+    )
     parser.add_argument("--progress", action="store_true", help="draw the bar even if nobody watches")
     parser.set_defaults(run=_import)
 
@@ -38,6 +45,12 @@ def register(subparsers: Any) -> None:
 def _import(options: argparse.Namespace) -> int:
     """0 when every line was answered, 1 when the platform could not be reached, 2 when the file is not one of orders."""
     try:
+        if (
+            options.results is not None
+            and options.results.exists()
+            and options.results.samefile(options.file)
+        ):
+            raise HeaderRefused("the results would take the place of the order file")
         return asyncio.run(_send_file(_credentials(options), options))
     except (HeaderRefused, CredentialsUnreadable, OSError) as mistake:
         print(f"tessera: {mistake}", file=sys.stderr)
@@ -45,6 +58,9 @@ def _import(options: argparse.Namespace) -> int:
     except (Unreachable, ApiProblem, httpx.HTTPError) as fault:
         print(f"\ntessera: the import stopped: {fault}; send the file again to go on", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        print("\ntessera: interrupted; send the file again to go on", file=sys.stderr)
+        return 130
 
 
 def _credentials(options: argparse.Namespace) -> Credentials:
@@ -69,7 +85,9 @@ async def _send_file(credentials: Credentials, options: argparse.Namespace) -> i
             if results is not None:
                 results.add(chunk)
 
-        async with PartnerClient(credentials, base_url=options.base_url) as client:
+        async with PartnerClient(
+            credentials, base_url=options.base_url, deadline_seconds=options.patience
+        ) as client:
             await import_orders(client, read_lines(file, columns), take=take)
         progress.finish()
     print(_summary(totals, progress.seconds))

@@ -91,9 +91,11 @@ async def test_the_sweep_only_books_what_is_already_true(bank: Bank, connection:
         await bank.earn(connection, member, 5)
     later = bank.now + timedelta(hours=1)
     before = [await service.read_balance(connection, member, now=later) for member in members]
-    assert await service.expire_due(connection, limit=2, now=later) == 2
-    assert await service.expire_due(connection, limit=10, now=later) == 1
-    assert await service.expire_due(connection, limit=10, now=later) == 0
+    assert await service.expire_due(connection, limit=1, now=later) > 0
+    while await service.expire_due(connection, limit=2, now=later):
+        continue
+    for member in members:
+        assert await bank.lots(connection, member) == [(10, 0, 0), (5, 5, 0)]
     assert [await service.read_balance(connection, member, now=later) for member in members] == before
     assert [balance.available_points for balance in before] == [5, 5, 5]
     for member in members:

@@ -7,7 +7,9 @@ from uuid import uuid4
 import pytest
 
 from kernel.database import Connection
+from kernel.errors import Refusal
 from points.ledger import service
+from points.ledger.model import CloseRequest, HoldRequest
 from points.ledger.service import (
     CaptureExceedsHold,
     HoldLapsed,
@@ -167,11 +169,11 @@ async def test_a_capture_after_the_deadline_is_refused_and_the_job_books_the_lap
     deadline = held.deadline_at
     with pytest.raises(HoldLapsed):
         await service.capture_hold(connection, hold_id=held.id, partner_id=bank.partner_id, now=deadline)
-    assert await service.lapse_due(connection, limit=10, now=deadline - timedelta(seconds=1)) == 0
-    assert await service.lapse_due(connection, limit=10, now=deadline) == 1
-    assert await service.lapse_due(connection, limit=10, now=deadline) == 0
-    closed = await service.find_hold(connection, hold_id=held.id, partner_id=bank.partner_id)
-    assert closed.state == "lapsed"
+    for moment, state in ((deadline - timedelta(microseconds=1), "open"), (deadline, "lapsed")):
+        while await service.lapse_due(connection, limit=2, now=moment):
+            continue
+        found = await service.find_hold(connection, hold_id=held.id, partner_id=bank.partner_id)
+        assert found.state == state
     assert await bank.available(connection, member) == 100
     assert await bank.audit(connection, member) == []
 
@@ -186,3 +188,58 @@ async def test_closing_a_hold_tells_the_partner(bank: Bank, connection: Connecti
     )
     assert payload["captured_points"] == 40
     assert payload["order_ref"] == "order-1"
+
+
+async def test_many_holds_are_placed_in_turn_and_each_is_answered_for_itself(
+    bank: Bank, connection: Connection
+) -> None:
+    rich, poor = await bank.enrol(connection), await bank.enrol(connection)
+    await bank.earn(connection, rich, 60, expires_in=timedelta(days=1))
+    await bank.earn(connection, rich, 40)
+    await bank.earn(connection, poor, 5)
+    requests = [
+        HoldRequest(member=member, partner_id=bank.partner_id, points=points, order_ref="o", ttl_seconds=60)
+        for member, points in ((rich, 50), (poor, 6), (rich, 51), (rich, 50), (poor, 5))
+    ]
+    answers = await service.place_holds(connection, requests, now=bank.now)
+    assert [a.facts if isinstance(a, Refusal) else a.points for a in answers] == [
+        50,
+        {"available_points": 5},
+        {"available_points": 50},
+        50,
+        5,
+    ]
+    assert await bank.lots(connection, rich) == [(60, 60, 60), (40, 40, 40)]
+    for member in (rich, poor):
+        assert await bank.audit(connection, member) == []
+
+
+async def test_many_holds_are_closed_in_turn_and_the_first_of_two_wins(
+    bank: Bank, connection: Connection
+) -> None:
+    ann, bob = await bank.enrol(connection), await bank.enrol(connection)
+    await bank.earn(connection, ann, 100)
+    await bank.earn(connection, bob, 100)
+    first, second = await bank.hold(connection, ann, 30), await bank.hold(connection, ann, 20)
+    third = await bank.hold(connection, bob, 10)
+    requests = [
+        CloseRequest(hold_id=first.id, partner_id=bank.partner_id, state="captured", points=10),
+        CloseRequest(hold_id=first.id, partner_id=bank.partner_id, state="released"),
+        CloseRequest(hold_id=third.id, partner_id=bank.partner_id, state="released"),
+        CloseRequest(hold_id=second.id, partner_id=uuid4(), state="released"),
+        CloseRequest(hold_id=second.id, partner_id=bank.partner_id, state="captured", points=21),
+        CloseRequest(hold_id=second.id, partner_id=bank.partner_id, state="captured"),
+    ]
+    answers = await service.close_holds(connection, requests, now=bank.now)
+    assert [a.code if isinstance(a, Refusal) else a.captured_points for a in answers] == [
+        10,
+        "hold_not_open",
+        0,
+        "hold_not_found",
+        "capture_exceeds_hold",
+        20,
+    ]
+    assert await bank.available(connection, ann) == 70
+    assert await bank.available(connection, bob) == 100
+    for member in (ann, bob):
+        assert await bank.audit(connection, member) == []
