@@ -72,25 +72,24 @@ END $$;
 GRANT SELECT, UPDATE ON audit_lane TO tessera_app;
 GRANT SELECT, INSERT ON audit_record TO tessera_app;
 
--- Same key, same answer. `begin` serialises requests under one key until the end of the transaction.
+-- Same key, same answer; the answer is deflated and sealed. `begin` serialises requests under one key until the end of the transaction.
 CREATE TABLE kernel_idempotency (
     app_id      uuid        NOT NULL,
     key_hash    bytea       NOT NULL,
     fingerprint bytea       NOT NULL,
     status      smallint    NOT NULL,
     body        bytea       NOT NULL,
-    compressed  boolean     NOT NULL,
     created_at  timestamptz NOT NULL,
     PRIMARY KEY (app_id, key_hash)
 );
 CREATE INDEX kernel_idempotency_age ON kernel_idempotency (created_at);
 CREATE FUNCTION kernel_idempotency_begin(p_app_id uuid, p_key_hash bytea)
-    RETURNS TABLE (fingerprint bytea, status smallint, body bytea, compressed boolean)
+    RETURNS TABLE (fingerprint bytea, status smallint, body bytea)
     LANGUAGE plpgsql AS $$
 BEGIN
     PERFORM pg_advisory_xact_lock(hashtextextended(p_app_id::text || encode(p_key_hash, 'hex'), 0));
     RETURN QUERY
-        SELECT k.fingerprint, k.status, k.body, k.compressed
+        SELECT k.fingerprint, k.status, k.body
           FROM kernel_idempotency AS k
          WHERE k.app_id = p_app_id AND k.key_hash = p_key_hash;
 END $$;

@@ -360,13 +360,13 @@ CREATE AGGREGATE ledger_chain(head bytea, e ledger_entry) (SFUNC = ledger_chain_
 -- from the entries' house sides. Slots are shared between members, so they are locked last, in key order.
 --
 -- Whatever the tables' statistics say, every access here is by key: the settings keep a plan made on empty tables
--- from scanning full ones.
+-- from scanning full ones, and spare a single posting the planning.
 CREATE FUNCTION ledger_write(
     p_operations ledger_operation[], p_entries ledger_entry[], p_lots ledger_lot[], p_moves ledger_lot_move[]
 ) RETURNS void
     LANGUAGE plpgsql
-    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-    SET plan_cache_mode = force_generic_plan AS $$
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
 BEGIN
     INSERT INTO ledger_operation SELECT * FROM unnest(p_operations);
     INSERT INTO ledger_lot SELECT * FROM unnest(p_lots);
@@ -440,8 +440,8 @@ CREATE FUNCTION ledger_post_earnings(
     p_postings ledger_operation[], p_grant_counts int[], p_grants ledger_grant[], p_aggregates text[]
 ) RETURNS TABLE (operation_id uuid, posted boolean, available bigint, held bigint, pending bigint, arrears bigint)
     LANGUAGE plpgsql
-    SET enable_seqscan = off SET enable_hashjoin = off SET enable_mergejoin = off
-    SET plan_cache_mode = force_generic_plan AS $$
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     claims    uuid[];                           -- the postings whose source was free, in order
     wallets   ledger_wallet[];                  -- the locked wallets, in order
@@ -465,13 +465,14 @@ BEGIN
     SELECT DISTINCT p.bucket, p.member_id, p_point_type FROM unnest(p_postings) AS p ORDER BY 1, 2
         ON CONFLICT DO NOTHING;
 
+    -- Locked in key order; the lateral subquery cannot be turned into a scan.
     SELECT array_agg(locked) INTO wallets
-      FROM (SELECT w.*
-              FROM (SELECT DISTINCT p.bucket, p.member_id FROM unnest(p_postings) AS p) AS owner
-              JOIN ledger_wallet AS w
-                ON w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = p_point_type
-             ORDER BY w.bucket, w.member_id
-               FOR UPDATE OF w) AS locked;
+      FROM (SELECT DISTINCT p.bucket, p.member_id FROM unnest(p_postings) AS p ORDER BY 1, 2) AS owner
+     CROSS JOIN LATERAL (
+           SELECT w.*
+             FROM ledger_wallet AS w
+            WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = p_point_type
+              FOR UPDATE) AS locked;
 
     WITH claimed AS (
         INSERT INTO ledger_source_claim AS claim (bucket, member_id, partner_id, kind, source_ref, operation_id)
@@ -494,6 +495,7 @@ BEGIN
         IF wallet.member_id IS DISTINCT FROM posting.member_id THEN
             at_wallet := at_wallet + 1;
             wallet := wallets[at_wallet];
+            ASSERT wallet.member_id = posting.member_id, 'postings come ordered by wallet';
         END IF;
 
         IF claims[at_claim] IS DISTINCT FROM posting.id THEN
@@ -557,14 +559,11 @@ BEGIN
 
     -- An earning has one event, which shares its identifier.
     INSERT INTO outbox_event (bucket, id, partner_id, type, aggregate, payload, occurred_at)
-    SELECT o.bucket, o.id, o.partner_id, 'points.earned', a.aggregate,
-           jsonb_build_object('id', a.aggregate, 'kind', o.source_kind, 'source_ref', o.source_ref, 'points', o.points),
+    SELECT o.bucket, o.id, o.partner_id, 'points.earned', aggregates[o.ordinality],
+           jsonb_build_object('id', aggregates[o.ordinality], 'kind', o.source_kind,
+                              'source_ref', o.source_ref, 'points', o.points),
            p_now
-      FROM ROWS FROM (unnest(accepted), unnest(aggregates))
-           AS o (bucket, member_id, id, kind, partner_id, hold_id, source_kind, source_ref, reverses, refund_ref,
-                 amount_fen, points, rule_version, tier, multiplier_pct, own_card, category,
-                 occurred_at, recorded_at, business_on, aggregate),
-           LATERAL (SELECT o.aggregate) AS a;
+      FROM unnest(accepted) WITH ORDINALITY AS o;
 END $$;
 
 ------------------------------------------------------------------------------------------------------------------

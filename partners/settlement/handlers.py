@@ -109,7 +109,7 @@ async def list_lines(
         await service.find_batch(connection, batch_id=wanted, partner_id=caller.partner_id)
         return Stream(
             service.stream_csv(connection, batch_id=wanted),
-            media_type="text/csv; charset=utf-8; header=present",
+            media_type="text/csv; header=present",
             headers={"content-disposition": f'attachment; filename="{to_wire("stb", wanted)}.csv"'},
         )
     binding = f"settlement_lines:{caller.partner_id}:{batch_id}"

@@ -75,31 +75,36 @@ async def deliver_due(
     """Send what is due, at most `limit` attempts; returns how many were made.
 
     While a slow receiver is waited for, further deliveries are claimed and sent, so one black hole holds up nobody.
+    A failure of ours (the database is gone) lets those under way finish, then is raised.
     """
     flying: set[asyncio.Task[None]] = set()
     made = 0
+    failure: BaseException | None = None
     try:
         while True:
-            room = min(in_flight - len(flying), limit - made)
+            room = 0 if failure else min(in_flight - len(flying), limit - made)
             claims = []
             if room:
                 async with transaction(pool) as connection:
                     claims = await service.claim_due(connection, limit=room, now=now_of())
             made += len(claims)
             for claim in claims:
-                attempt = _deliver(pool, client, vault, claim, mode, now_of, resolver, jitter_of)
-                flying.add(asyncio.create_task(attempt))
+                sending = _deliver(pool, client, vault, claim, mode, now_of, resolver, jitter_of)
+                flying.add(asyncio.create_task(sending))
             if not flying:
-                return made
+                break
             done, flying = await asyncio.wait(
                 flying, timeout=CLAIM_AGAIN_SECONDS, return_when=asyncio.FIRST_COMPLETED
             )
             for task in done:
-                task.result()
+                failure = failure or task.exception()
     finally:
         for task in flying:
             task.cancel()
         await asyncio.gather(*flying, return_exceptions=True)
+    if failure is not None:
+        raise failure
+    return made
 
 
 async def _deliver(
@@ -139,9 +144,10 @@ async def attempt(
     *,
     mode: Mode,
     resolver: Resolver,
+    seconds: float = TOTAL_SECONDS,
     now: datetime,
 ) -> Answer:
-    """One attempt: whatever the other side does becomes an Answer within ten seconds."""
+    """One attempt: whatever the other side does becomes an Answer within `seconds`."""
     body = msgspec.json.encode(service.body_of(claim.event()))
     event_id, timestamp = to_wire("evt", claim.event_id), int(now.timestamp())
     secrets = live_secrets(vault, claim, now=now)
@@ -155,7 +161,7 @@ async def attempt(
         "webhook-signature": sign(secrets, event_id=event_id, timestamp=timestamp, body=body),
     }
     try:
-        async with asyncio.timeout(TOTAL_SECONDS):
+        async with asyncio.timeout(seconds):
             parts = check_url(claim.url, mode)
             port = parts.port or {"http": 80, "https": 443}[parts.scheme]
             addresses = await _find_addresses(parts, port, mode, resolver)

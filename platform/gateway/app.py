@@ -21,6 +21,7 @@ import points.ledger.handlers
 import points.membership.handlers
 from gateway import health
 from gateway import reference as reference_pages
+from gateway.bodies import BodyGuard
 from gateway.edge import Edge
 from gateway.openapi import build_document
 from gateway.problems import exception_handlers
@@ -70,7 +71,7 @@ def build_litestar(runtime: Runtime, *, openapi: OpenAPIConfig | None) -> Litest
         route_handlers=ROUTES,
         lifespan=[lifespan],
         dependencies=_dependencies(runtime),
-        middleware=[ScopeGuard(), UnitOfWork(runtime)],
+        middleware=[ScopeGuard(), BodyGuard(), UnitOfWork(runtime)],
         exception_handlers=exception_handlers(),
         openapi_config=openapi,
         request_max_body_size=None,  # the edge has read and bounded the body

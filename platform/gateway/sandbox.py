@@ -45,6 +45,9 @@ YEARS = 5
 RATE_PER_SECOND = 5_000
 BURST = 10_000
 
+#: what `reset` removes of a data directory; secrets and logs stay
+_DATA = ("postgres", "valkey", "sandbox")
+
 _BASIC = ("members:read", "points:earn", "events:read", "settlement:read")
 _FULL = (
     *_BASIC,
@@ -292,21 +295,27 @@ def reset(settings: Settings) -> list[Path]:
     holder = DataDirectory(root)
     holder.open()
     try:
-        present = [root / name for name in ("postgres", "valkey", "sandbox")]
-        return [path for path in present if _remove(path)]
+        present = [path for name in _DATA if (path := root / name).exists() or path.is_symlink()]
+        for path in present:
+            _check_ours(path)
+        for path in present:
+            _remove(path)
+        return present
     finally:
         holder.close()
 
 
-def _remove(path: Path) -> bool:
-    """Remove a directory, or a link with the directory outside that the supervisor made for it."""
-    if not path.exists() and not path.is_symlink():
-        return False
+def _check_ours(path: Path) -> None:
+    """A link may only lead to the directory outside that the supervisor makes for servers without privileges."""
+    target = path.resolve()
+    outside = target.parent.parent == OUTSIDE.resolve() and target.parent.name.startswith("tessera-data-")
+    if path.is_symlink() and not outside:
+        raise SettingsError(f"{path} points to {target}, which tessera did not make: remove it yourself")
+
+
+def _remove(path: Path) -> None:
     target = path.resolve()
     if path.is_symlink():
-        if target.parent.parent != OUTSIDE.resolve() or not target.parent.name.startswith("tessera-data-"):
-            raise SettingsError(f"{path} points to {target}, which tessera did not make: remove it yourself")
         path.unlink()
     if target.exists():
         shutil.rmtree(target)
-    return True

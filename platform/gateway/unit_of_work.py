@@ -131,12 +131,13 @@ class UnitOfWork(ASGIMiddleware):
         app_id = passage.caller.app_id
         mark = idempotency.fingerprint(scope["method"], scope["path"], passage.body)  # type: ignore[typeddict-item]  # http only
         connection = await work.connection()
-        stored = await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=mark)
+        vault = self._runtime.vault
+        stored = await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=mark, vault=vault)
         if stored is not None:
             answer.replace(
                 stored.status,
                 {"content-type": "application/json", "idempotency-replayed": "true"},
-                stored.content(),
+                stored.body,
             )
             return
         await next_app(scope, receive, answer)
@@ -146,8 +147,8 @@ class UnitOfWork(ASGIMiddleware):
                 app_id=app_id,
                 key=key,
                 fingerprint=mark,
-                status=answer.status,
-                body=answer.body,
+                answer=idempotency.StoredAnswer(status=answer.status, body=answer.body),
+                vault=vault,
                 now=passage.now,
             )
 

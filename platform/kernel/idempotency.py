@@ -1,5 +1,7 @@
 """Same key, same answer: the record of a request commits with its effect.
 
+The answer is kept compressed and sealed: it may hold what only the caller was to see, such as a new secret.
+
 `begin` waits (bounded by lock_timeout) for a request in flight under the same key, so parallel copies of one request
 get one effect and equal answers. A refused request leaves no record: nothing happened, it may be tried again.
 """
@@ -13,10 +15,10 @@ from msgspec import Struct
 
 from kernel.database import Connection, read_if_any
 from kernel.errors import Conflict, Malformed, Unprocessable
-from kernel.vault import sha256
+from kernel.vault import Vault, sha256
 
 KEY_LENGTH_MAX = 255
-_COMPRESS_OVER_BYTES = 2_048
+TABLE = "kernel_idempotency"
 
 
 class IdempotencyKeyMissing(Malformed):
@@ -34,20 +36,24 @@ class IdempotencyInProgress(Conflict):
 class StoredAnswer(Struct, frozen=True, kw_only=True):
     """The answer the first request got."""
 
-    fingerprint: bytes
     status: int
     body: bytes
-    compressed: bool
 
-    def content(self) -> bytes:
-        return zlib.decompress(self.body) if self.compressed else self.body
+
+class _Record(Struct, frozen=True, kw_only=True):
+    """The answer as it is kept."""
+
+    fingerprint: bytes
+    status: int
+    #: deflated, then sealed for its own row
+    body: bytes
 
 
 BEGIN = "SELECT * FROM kernel_idempotency_begin($1, $2)"
 
 REMEMBER = """
-INSERT INTO kernel_idempotency (app_id, key_hash, fingerprint, status, body, compressed, created_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7)
+INSERT INTO kernel_idempotency (app_id, key_hash, fingerprint, status, body, created_at)
+VALUES ($1, $2, $3, $4, $5, $6)
 """
 
 FORGET_OLD = """
@@ -69,16 +75,22 @@ def fingerprint(method: str, path: str, body: bytes) -> bytes:
     return sha256(method, path, body)
 
 
-async def begin(connection: Connection, *, app_id: UUID, key: str, fingerprint: bytes) -> StoredAnswer | None:
+async def begin(
+    connection: Connection, *, app_id: UUID, key: str, fingerprint: bytes, vault: Vault
+) -> StoredAnswer | None:
     """The stored answer if this request was answered before; None if it is new, and then it is ours until commit."""
+    key_hash = sha256(key)
     try:
-        record = await connection.fetchrow(BEGIN, app_id, sha256(key))
+        found = await connection.fetchrow(BEGIN, app_id, key_hash)
     except asyncpg.LockNotAvailableError:
         raise IdempotencyInProgress from None
-    stored = read_if_any(record, StoredAnswer)
-    if stored is not None and stored.fingerprint != fingerprint:
+    record = read_if_any(found, _Record)
+    if record is None:
+        return None
+    if record.fingerprint != fingerprint:
         raise IdempotencyKeyReused
-    return stored
+    packed = vault.unseal(record.body, table=TABLE, column="body", row=_row(app_id, key_hash))
+    return StoredAnswer(status=record.status, body=zlib.decompress(packed))
 
 
 async def remember(
@@ -87,17 +99,22 @@ async def remember(
     app_id: UUID,
     key: str,
     fingerprint: bytes,
-    status: int,
-    body: bytes,
+    answer: StoredAnswer,
+    vault: Vault,
     now: datetime,
 ) -> None:
     """Keep the answer, in the transaction of its effect."""
-    compressed = len(body) > _COMPRESS_OVER_BYTES
-    kept = zlib.compress(body, 1) if compressed else body
-    await connection.execute(REMEMBER, app_id, sha256(key), fingerprint, status, kept, compressed, now)
+    key_hash = sha256(key)
+    packed = zlib.compress(answer.body, 1)
+    sealed = vault.seal(packed, table=TABLE, column="body", row=_row(app_id, key_hash))
+    await connection.execute(REMEMBER, app_id, key_hash, fingerprint, answer.status, sealed, now)
 
 
 async def forget_old(connection: Connection, *, before: datetime, limit: int = 1_000) -> int:
     """Drop records older than the contract keeps them; returns how many."""
     result = await connection.execute(FORGET_OLD, before, limit)
     return int(result.rpartition(" ")[2])
+
+
+def _row(app_id: UUID, key_hash: bytes) -> str:
+    return f"{app_id}:{key_hash.hex()}"

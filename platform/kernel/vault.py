@@ -52,13 +52,21 @@ class Vault:
 
     def encrypt(self, plain: str, *, table: str, column: str, row: str) -> bytes:
         """`plain` sealed for one field of one row."""
-        nonce = os.urandom(_NONCE)
-        name = self._current.encode()
-        sealed = self._ciphers[self._current].encrypt(nonce, plain.encode(), _place(table, column, row))
-        return bytes((_FORMAT, len(name))) + name + nonce + sealed
+        return self.seal(plain.encode(), table=table, column=column, row=row)
 
     def decrypt(self, sealed: bytes, *, table: str, column: str, row: str) -> str:
         """What `encrypt` sealed for the same field; raises VaultError for any other bytes."""
+        return self.unseal(sealed, table=table, column=column, row=row).decode()
+
+    def seal(self, plain: bytes, *, table: str, column: str, row: str) -> bytes:
+        """`encrypt` for bytes."""
+        nonce = os.urandom(_NONCE)
+        name = self._current.encode()
+        sealed = self._ciphers[self._current].encrypt(nonce, plain, _place(table, column, row))
+        return bytes((_FORMAT, len(name))) + name + nonce + sealed
+
+    def unseal(self, sealed: bytes, *, table: str, column: str, row: str) -> bytes:
+        """`decrypt` for bytes."""
         if len(sealed) < 2 or sealed[0] != _FORMAT:
             raise VaultError("the field is not in a known format")
         name_end = 2 + sealed[1]
@@ -67,7 +75,7 @@ class Vault:
             raise VaultError("the field was sealed under a key that is not in the ring")
         nonce, body = sealed[name_end : name_end + _NONCE], sealed[name_end + _NONCE :]
         try:
-            return cipher.decrypt(nonce, body, _place(table, column, row)).decode()
+            return cipher.decrypt(nonce, body, _place(table, column, row))
         except (InvalidTag, ValueError):
             raise VaultError("the field does not open here: wrong row or changed bytes") from None
 

@@ -11,7 +11,7 @@ from kernel.database import Connection
 from kernel.errors import Refusal
 from kernel.ids import new_id, to_wire
 from kernel.outbox import Event, enqueue
-from points.ledger import queries
+from points.ledger import hold_queries, queries
 from points.ledger.balances import take_all
 from points.ledger.journal import Journal
 from points.ledger.model import (
@@ -97,14 +97,14 @@ async def place_holds(
         opened.append((hold, takes))
         answers.append(hold)
     if opened:
-        await queries.open_holds(connection, opened, now=now)
+        await hold_queries.open_holds(connection, opened, now=now)
         await journal.write(connection)
     return answers
 
 
 async def find_hold(connection: Connection, *, hold_id: UUID, partner_id: UUID) -> Hold:
     """The partner's hold; another's is as absent as none."""
-    hold = (await queries.list_holds(connection, [hold_id])).get(hold_id)
+    hold = (await hold_queries.list_holds(connection, [hold_id])).get(hold_id)
     if hold is None or hold.partner_id != partner_id:
         raise HoldUnknown
     return hold
@@ -141,7 +141,7 @@ async def close_holds(
     connection: Connection, requests: Sequence[CloseRequest], *, now: datetime
 ) -> list[HoldOutcome | Refusal]:
     """Capture or release each hold in turn; each is answered for itself, in the order of `requests`."""
-    known = await queries.list_holds(connection, {request.hold_id for request in requests})
+    known = await hold_queries.list_holds(connection, {request.hold_id for request in requests})
     decided: list[Closing | Refusal] = []
     for request in requests:
         try:
@@ -152,7 +152,7 @@ async def close_holds(
     closings = [decision for decision in decided if isinstance(decision, Closing)]
     outcomes = await _close(connection, closings, now=now)
     late = [closing.hold.id for closing in closings if closing.operation_id not in outcomes]
-    closed_before = await queries.list_holds(connection, late) if late else {}
+    closed_before = await hold_queries.list_holds(connection, late) if late else {}
     return [
         decision
         if isinstance(decision, Refusal)
@@ -163,7 +163,7 @@ async def close_holds(
 
 async def lapse_due(connection: Connection, *, limit: int, now: datetime) -> int:
     """Book the end of up to `limit` holds whose deadline has passed; returns how many."""
-    due = await queries.list_lapsed_holds(connection, limit=limit, now=now)
+    due = await hold_queries.list_lapsed_holds(connection, limit=limit, now=now)
     closings = [
         Closing(hold=hold, state="lapsed", spent=0, amount_fen=0, operation_id=new_id(now)) for hold in due
     ]
@@ -179,8 +179,8 @@ async def _close(
     journal = Journal(
         await queries.lock_wallets(connection, [closing.hold.member for closing in closings]), now=now
     )
-    closed = await queries.close_holds(connection, closings, now=now)
-    pinned = await queries.list_hold_lots(connection, list(closed.values()))
+    closed = await hold_queries.close_holds(connection, closings, now=now)
+    pinned = await hold_queries.list_hold_lots(connection, list(closed.values()))
     captures: list[tuple[Hold, Sequence[Take]]] = []
     outcomes: dict[UUID, HoldOutcome] = {}
     for closing in closings:
@@ -198,7 +198,7 @@ async def _close(
             operation_id=closing.operation_id,
         )
     if outcomes:
-        await queries.mark_captured(connection, captures)
+        await hold_queries.mark_captured(connection, captures)
         await journal.write(connection)
         await enqueue(connection, [_event(outcome) for outcome in outcomes.values()], now=now)
     return outcomes

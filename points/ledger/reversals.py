@@ -6,7 +6,7 @@ from uuid import UUID
 from kernel.database import Connection
 from kernel.ids import new_id, to_wire
 from kernel.outbox import Event, enqueue
-from points.ledger import queries
+from points.ledger import hold_queries, queries
 from points.ledger.balances import take_all
 from points.ledger.journal import Journal
 from points.ledger.model import Account, Hold, Operation, Reversal, Take
@@ -88,7 +88,7 @@ async def _find(
         return operation, None
     if operation.hold_id is None:
         raise OperationNotReversible
-    hold = (await queries.list_holds(connection, [operation.hold_id]))[operation.hold_id]
+    hold = (await hold_queries.list_holds(connection, [operation.hold_id]))[operation.hold_id]
     if hold.state != "captured" or hold.closed_by is None:
         raise OperationNotReversible(state=hold.state)
     if operation.id != hold.closed_by:
@@ -135,12 +135,12 @@ async def _restore(
     now: datetime,
 ) -> None:
     """To the same lots; a lot that has ended meanwhile gets a child. Arrears are repaid before anything is free."""
-    pinned = await queries.list_hold_lots(connection, [hold])
+    pinned = await hold_queries.list_hold_lots(connection, [hold])
     returned = give_back(pinned[hold.id], points)
     alive = [taken for taken in returned if taken.lot.is_live(now)]
     journal.post(reversal_id, Account.REDEEMED, Account.AVAILABLE, alive, "restore")
     renewed = [journal.renew(reversal_id, taken) for taken in returned if not taken.lot.is_live(now)]
-    await queries.mark_restored(connection, hold, returned)
+    await hold_queries.mark_restored(connection, hold, returned)
     journal.repay(reversal_id, [*alive, *renewed])
 
 

@@ -9,7 +9,9 @@ import pytest
 
 from kernel import audit, idempotency, one_time, outbox
 from kernel.database import Connection, Pool, transaction
+from kernel.vault import Vault, generate_ring
 
+VAULT = Vault(generate_ring())
 RECORD = audit.AuditRecord(actor="app:x", action="plan.refund", subject="pln_1", detail={"amount_fen": 5})
 
 
@@ -81,17 +83,31 @@ async def test_a_stored_answer_comes_back_byte_for_byte(connection: Connection, 
     app_id, key, mark = uuid4(), "key-1", b"\x01" * 32
     body = b'{"id":"x"}' * 1_000
 
-    assert await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=mark) is None
-    await idempotency.remember(
-        connection, app_id=app_id, key=key, fingerprint=mark, status=201, body=body, now=now
-    )
-    stored = await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=mark)
+    answer = idempotency.StoredAnswer(status=201, body=body)
 
-    assert stored is not None and stored.compressed
-    assert (stored.status, stored.content()) == (201, body)
+    assert await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=mark, vault=VAULT) is None
+    await idempotency.remember(
+        connection, app_id=app_id, key=key, fingerprint=mark, answer=answer, vault=VAULT, now=now
+    )
+
+    assert (
+        await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=mark, vault=VAULT) == answer
+    )
     with pytest.raises(idempotency.IdempotencyKeyReused):
-        await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=b"\x02" * 32)
-    assert await idempotency.begin(connection, app_id=uuid4(), key=key, fingerprint=mark) is None
+        await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=b"\x02" * 32, vault=VAULT)
+    assert await idempotency.begin(connection, app_id=uuid4(), key=key, fingerprint=mark, vault=VAULT) is None
+
+
+async def test_a_stored_answer_is_sealed(connection: Connection, now: datetime) -> None:
+    app_id = uuid4()
+    answer = idempotency.StoredAnswer(status=201, body=b'{"secret":"whsec_abc"}')
+    await idempotency.remember(
+        connection, app_id=app_id, key="k", fingerprint=b"\x05" * 32, answer=answer, vault=VAULT, now=now
+    )
+
+    kept = await connection.fetchval("SELECT body FROM kernel_idempotency WHERE app_id = $1", app_id)
+
+    assert b"whsec" not in kept
 
 
 async def test_a_second_request_waits_for_the_first_under_its_key(pool: Pool, now: datetime) -> None:
@@ -100,31 +116,40 @@ async def test_a_second_request_waits_for_the_first_under_its_key(pool: Pool, no
 
     async def first() -> None:
         async with transaction(pool) as connection:
-            assert await idempotency.begin(connection, app_id=app_id, key="k", fingerprint=mark) is None
+            assert (
+                await idempotency.begin(connection, app_id=app_id, key="k", fingerprint=mark, vault=VAULT)
+                is None
+            )
             begun.set()
             await connection.execute("SELECT pg_sleep(0.2)")
             await idempotency.remember(
-                connection, app_id=app_id, key="k", fingerprint=mark, status=200, body=b"{}", now=now
+                connection,
+                app_id=app_id,
+                key="k",
+                fingerprint=mark,
+                answer=idempotency.StoredAnswer(status=200, body=b"{}"),
+                vault=VAULT,
+                now=now,
             )
 
     async def second() -> idempotency.StoredAnswer | None:
         await begun.wait()
         async with transaction(pool) as connection:
-            return await idempotency.begin(connection, app_id=app_id, key="k", fingerprint=mark)
+            return await idempotency.begin(connection, app_id=app_id, key="k", fingerprint=mark, vault=VAULT)
 
     _, stored = await asyncio.gather(first(), second())
 
-    assert stored is not None and stored.content() == b"{}"
+    assert stored is not None and stored.body == b"{}"
 
 
 async def test_waiting_longer_than_the_lock_timeout_is_in_progress(pool: Pool) -> None:
     app_id, mark = uuid4(), b"\x04" * 32
     async with transaction(pool) as first, transaction(pool) as second:
         await second.execute("SET LOCAL lock_timeout = '50ms'")
-        await idempotency.begin(first, app_id=app_id, key="k", fingerprint=mark)
+        await idempotency.begin(first, app_id=app_id, key="k", fingerprint=mark, vault=VAULT)
 
         with pytest.raises(idempotency.IdempotencyInProgress):
-            await idempotency.begin(second, app_id=app_id, key="k", fingerprint=mark)
+            await idempotency.begin(second, app_id=app_id, key="k", fingerprint=mark, vault=VAULT)
 
 
 @pytest.mark.parametrize("key", [None, "", '""', " ", "a b", "x" * 256, "ключ", "a\x00"])

@@ -29,7 +29,7 @@ class Children:
     """All processes of one demo. Leaving the block ends them, the last started first."""
 
     def __init__(self) -> None:
-        self._children: list[tuple[Child, subprocess.Popen[bytes]]] = []
+        self._children: list[Child] = []
 
     def __enter__(self) -> Self:
         for number in (SIGTERM, SIGINT):
@@ -42,7 +42,7 @@ class Children:
         for number in (SIGTERM, SIGINT):
             # Whoever is impatient must not stop us half-way: what follows is bounded.
             signal(number, lambda *_: None)
-        for child, process in reversed(self._children):
+        for child in reversed(self._children):
             child.stop()
 
     def start(self, module: str, *arguments: str, errors: IO[bytes] | int | None = None) -> "Process":
@@ -77,7 +77,7 @@ class Children:
             errors=sys.stderr.fileno() if errors is None else errors,
             environment=os.environ | {"PYTHONUNBUFFERED": "1"},
         )
-        self._children.append((Child(module, process, _PARTING), process))
+        self._children.append(Child(module, process, _PARTING))
         return process
 
 

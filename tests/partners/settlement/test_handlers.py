@@ -106,8 +106,11 @@ async def test_batches_come_in_pages(
         )
     first = (await http.get("/v1/settlement_batches", params={"limit": 2})).json()
     rest = (await http.get("/v1/settlement_batches", params={"cursor": first["next_cursor"]})).json()
-    days = [item["business_on"] for item in (*first["data"], *rest["data"])]
-    assert days == ["2026-11-20", "2026-11-19", "2026-11-18"]
+    assert [item["business_on"] for item in (*first["data"], *rest["data"])] == [
+        "2026-11-20",
+        "2026-11-19",
+        "2026-11-18",
+    ]
     assert rest["next_cursor"] is None
 
 

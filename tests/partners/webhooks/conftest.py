@@ -33,6 +33,7 @@ class Receiver:
         self.received: list[Received] = []
         self.answers: list[bytes | None] = [b"HTTP/1.1 204 No Content\r\n\r\n"]
         self.endless = False
+        self.stalls = False
         self.open_connections = 0
         self.most_connections = 0
         self._server: asyncio.Server | None = None
@@ -66,6 +67,8 @@ class Receiver:
                 await reader.read()
             else:
                 writer.write(answer)
+                if self.stalls:
+                    await reader.read()
                 while self.endless and not writer.is_closing():
                     writer.write(b"x" * 65_536)
                     await writer.drain()

@@ -416,6 +416,19 @@ async def test_a_loopback_endpoint_of_the_sandbox_is_dead_in_live_mode(
     assert (answer.error, receiver.received) == ("url_refused", [])
 
 
+@pytest.mark.parametrize("head", [b"", b"HTTP/1.1 200", b"HTTP/1.1 200 OK\r\nContent-Length: 9\r\n\r\nsl"])
+async def test_a_receiver_that_stalls_runs_out_of_time(
+    pool: Pool, lasting: Partner, receiver: Receiver, client: httpx.AsyncClient, now: datetime, head: bytes
+) -> None:
+    receiver.answers, receiver.stalls = [head], True
+    await _prepare(pool, lasting, receiver.url, now=now)
+    claim = await _claim_one(pool, now)
+    answer = await delivery.attempt(
+        client, lasting.vault, claim, mode="sandbox", resolver=delivery.resolve, seconds=0.2, now=now
+    )
+    assert answer == Answer(error="timeout")
+
+
 async def test_a_partner_secret_signs_for_every_new_endpoint(
     pool: Pool, lasting: Partner, now: datetime
 ) -> None:

@@ -1,0 +1,177 @@
+"""The sandbox: seeded once, its keys in private files alone, moved with the platform, and reset only when it is safe."""
+
+import os
+from collections.abc import AsyncGenerator
+from datetime import datetime
+from pathlib import Path
+
+import pytest
+from msgspec import structs
+
+from gateway import sandbox
+from gateway.credentials import Credentials, SigningKey, read_credentials
+from gateway.runtime import Runtime
+from kernel.caller import Caller, ConsentMissing
+from kernel.database import Connection
+from kernel.settings import Secret, Settings, SettingsError
+from kernel.supervisor import SupervisorError
+from kernel.supervisor.places import DataDirectory
+from partners.oauth.service import PairwiseSubjects
+from partners.registry import service as registry
+
+SLUGS = ["ecommerce", "hospital", "education", "tax"]
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    return tmp_path / "data"
+
+
+@pytest.fixture
+async def seeded(
+    connection: Connection, runtime: Runtime, settings: Settings, data_dir: Path, now: datetime
+) -> AsyncGenerator[Connection, None]:
+    """A connection in whose transaction the sandbox is seeded."""
+    await seed(connection, runtime, settings, data_dir, now)
+    yield connection
+
+
+async def seed(
+    connection: Connection,
+    runtime: Runtime,
+    settings: Settings,
+    data_dir: Path,
+    now: datetime,
+    base_url: str = "http://127.0.0.1:1",
+) -> None:
+    await sandbox.seed(
+        connection,
+        settings=settings,
+        vault=runtime.vault,
+        signer=runtime.signer,
+        data_dir=data_dir,
+        base_url=base_url,
+        now=now,
+    )
+
+
+def files_in(data_dir: Path) -> dict[str, Credentials]:
+    return {slug: read_credentials(sandbox.partner_file(data_dir, slug)) for slug in SLUGS}
+
+
+async def test_every_partner_has_its_key_and_only_the_public_half_is_stored(
+    seeded: Connection, data_dir: Path
+) -> None:
+    for slug, credentials in files_in(data_dir).items():
+        partner = await registry.find_partner_by_slug(seeded, slug)
+        client = await registry.find_client(seeded, credentials.client_id)
+        assert client is not None
+        assert (partner.status, client.partner_id) == ("live", partner.id)
+        stored = client.keys[credentials.kid]
+        assert "d" not in stored
+        public = SigningKey.read(credentials.private_jwk).public_jwk
+        assert {name: stored[name] for name in public} == public
+        assert client.scopes == credentials.scopes
+
+
+async def test_the_files_are_their_owners_alone(seeded: Connection, data_dir: Path) -> None:
+    folder = data_dir / "sandbox" / "partners"
+    assert folder.stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in folder.iterdir()) == sorted(f"{slug}.json" for slug in SLUGS)
+    assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+async def test_twenty_members_of_all_levels_consent_to_each_partner(
+    seeded: Connection, data_dir: Path, now: datetime
+) -> None:
+    for slug, credentials in files_in(data_dir).items():
+        partner = await registry.find_partner_by_slug(seeded, slug)
+        client = await registry.find_client(seeded, credentials.client_id)
+        assert client is not None
+        assert len({member.sub for member in credentials.members}) == 20
+        assert len({(member.bank_level, member.shop_level) for member in credentials.members}) == 16
+        caller = Caller(
+            partner_id=partner.id,
+            app_id=client.app_id,
+            client_id=client.client_id,
+            scopes=frozenset(credentials.scopes),
+            key_thumbprint="",
+        )
+        subs = [member.sub for member in credentials.members]
+        found = await PairwiseSubjects().resolve(seeded, caller, subs, scope="points:earn", now=now)
+        assert len({ref.member_id for ref in found.values()}) == 20
+        in_six_years = now.replace(year=now.year + 6)
+        with pytest.raises(ConsentMissing):
+            await PairwiseSubjects().resolve_one(
+                seeded, caller, subs[0], scope="points:earn", now=in_six_years
+            )
+
+
+async def test_a_second_start_only_moves_the_files(
+    seeded: Connection, runtime: Runtime, settings: Settings, data_dir: Path, now: datetime
+) -> None:
+    before = files_in(data_dir)
+    await seed(seeded, runtime, settings, data_dir, now, base_url="http://127.0.0.1:2")
+    after = files_in(data_dir)
+    for slug in SLUGS:
+        assert after[slug].base_url == "http://127.0.0.1:2"
+        assert structs.replace(after[slug], base_url=before[slug].base_url) == before[slug]
+
+
+async def test_a_live_system_is_not_seeded(
+    connection: Connection, runtime: Runtime, settings: Settings, data_dir: Path, now: datetime
+) -> None:
+    with pytest.raises(SettingsError):
+        await seed(connection, runtime, structs.replace(settings, mode="live"), data_dir, now)
+    assert os.listdir(data_dir.parent) == []
+
+
+@pytest.fixture
+def used(data_dir: Path) -> Settings:
+    """A data directory as a stopped sandbox leaves it."""
+    owner = DataDirectory(data_dir)
+    owner.open()
+    owner.close()
+    for name in ("postgres", "valkey", "sandbox"):
+        (data_dir / name).mkdir()
+        (data_dir / name / "file").write_text("x")
+    return Settings(data_dir=str(data_dir))
+
+
+def test_a_reset_keeps_only_secrets_and_logs(used: Settings, data_dir: Path) -> None:
+    assert [path.name for path in sandbox.reset(used)] == ["postgres", "valkey", "sandbox"]
+    assert sorted(path.name for path in data_dir.iterdir()) == ["lock", "log", "secrets"]
+    assert sandbox.reset(used) == []
+
+
+def test_a_running_sandbox_is_not_reset(used: Settings, data_dir: Path) -> None:
+    owner = DataDirectory(data_dir)
+    owner.open()
+    with pytest.raises(SupervisorError, match="in use by process"):
+        sandbox.reset(used)
+    owner.close()
+    assert (data_dir / "postgres" / "file").exists()
+
+
+def test_a_link_to_somewhere_else_is_not_followed(used: Settings, data_dir: Path, tmp_path: Path) -> None:
+    precious = tmp_path / "precious"
+    (data_dir / "valkey").rename(precious)
+    (data_dir / "valkey").symlink_to(precious)
+    with pytest.raises(SettingsError, match="which tessera did not make"):
+        sandbox.reset(used)
+    assert (precious / "file").exists()
+    assert (data_dir / "postgres" / "file").exists()
+
+
+def test_what_is_not_ours_is_not_reset(tmp_path: Path, used: Settings) -> None:
+    (tmp_path / "postgres").mkdir()
+    for settings in (
+        Settings(data_dir=str(tmp_path)),
+        Settings(data_dir=str(tmp_path / "absent")),
+        structs.replace(used, mode="live"),
+        structs.replace(used, database_url=Secret("postgresql://elsewhere")),
+    ):
+        with pytest.raises(SettingsError):
+            sandbox.reset(settings)
+    assert (tmp_path / "postgres").is_dir()
+    assert not (tmp_path / "absent").exists()
