@@ -93,7 +93,11 @@ def _sandbox_ring(data_dir: Path) -> str:
     """The sandbox's key ring, made on first use and kept beside the data it opens."""
     path = data_dir / "secrets" / "master_keys"
     if not path.exists():
-        path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if not data_dir.exists():
+            data_dir.mkdir(parents=True)
+            # As kernel/supervisor/places.py makes it: whatever our umask, the servers' user must be able to pass.
+            data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
+        path.parent.mkdir(mode=0o700, exist_ok=True)
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
             file.write(generate_ring())
     return path.read_text().strip()

@@ -21,6 +21,8 @@ from points.ledger.model import Balance, Grant
 
 SCOPE = "points:earn"
 BATCH_MAX = 1_000
+#: one item that the database cannot store must not fail the others
+STORABLE = r"^[^\u0000]*$"
 
 
 class ItemInvalid(Unprocessable):
@@ -33,12 +35,20 @@ class EarnRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
     member: Annotated[str, Meta(max_length=128, description="The member's subject at your organisation.")]
     source_ref: Annotated[
         str,
-        Meta(min_length=1, max_length=128, description="Your number of the event: it earns once for ever."),
+        Meta(
+            min_length=1,
+            max_length=128,
+            pattern=STORABLE,
+            description="Your number of the event: it earns once for ever.",
+        ),
     ]
     kind: Annotated[ActivityKind, Meta(description="What the member did.")]
     occurred_at: Annotated[datetime, Meta(tz=True, description="When it happened, with a time zone.")]
     amount_fen: OrderFen
-    category: Annotated[str, Meta(min_length=1, max_length=64, description="What was bought.")] | None = None
+    category: (
+        Annotated[str, Meta(min_length=1, max_length=64, pattern=STORABLE, description="What was bought.")]
+        | None
+    ) = None
     own_card: Annotated[bool, Meta(description="Paid with the bank's own card.")] = False
 
 
@@ -125,7 +135,7 @@ async def post_earnings(
 def _decode(item: Any) -> EarnRequest | ItemInvalid:
     try:
         return msgspec.convert(item, EarnRequest)
-    except msgspec.ValidationError as mistake:
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as mistake:
         return ItemInvalid(message=str(mistake))
 
 

@@ -1,5 +1,6 @@
 """The points routes over HTTP: shapes of requests and answers, without the edge around them."""
 
+import json
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
@@ -190,11 +191,12 @@ async def test_a_batch_answers_every_item_for_itself(desk: Desk) -> None:
         desk.activity("ann", "c", 10) | {"amount_fen": -1},
         desk.activity("ann", "d", 10) | {"occurred_at": "2027-01-01T00:00:00Z"},
         "not even an object",
+        desk.activity("ann", "nul\0", 10),
     ]
     status, answer = await desk.post("/v1/points/earnings/batch", {"items": items})
     results = answer["results"]
     assert status == 200
-    assert [result["status"] for result in results] == [201, 404, 409, 422, 422, 422]
+    assert [result["status"] for result in results] == [201, 404, 409, 422, 422, 422, 422]
     assert results[0]["earning"]["points"] == 10
     assert "problem" not in results[0]
     assert results[2]["problem"] == {
@@ -206,6 +208,16 @@ async def test_a_batch_answers_every_item_for_itself(desk: Desk) -> None:
         "operation_id": results[0]["earning"]["id"],
     }
     assert "$.amount_fen" in results[3]["problem"]["message"]
+
+
+async def test_an_item_that_is_not_unicode_does_not_fail_the_others(desk: Desk) -> None:
+    await desk.enrol("ann")
+    good = json.dumps(desk.activity("ann", "a", 10)).encode()
+    body = b'{"items": [%b, %b, %b]}' % (good, b'{"member": "\xff"}', b'{"member": "\\ud800"}')
+    response = await desk.http.post(
+        "/v1/points/earnings/batch", content=body, headers={"content-type": "application/json"}
+    )
+    assert [result["status"] for result in response.json()["results"]] == [201, 422, 422]
 
 
 @pytest.mark.parametrize("items", [[], [{}] * 1_001])

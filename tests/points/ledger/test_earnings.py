@@ -9,7 +9,6 @@ import pytest
 from kernel.database import Connection
 from points.ledger import service
 from points.ledger.model import POINTS_PER_YUAN, TESSERA, VALUE_FEN_E6, Account
-from points.membership.service import enrol_members
 
 Bank = Any
 
@@ -80,20 +79,6 @@ async def test_one_batch_is_one_statement_and_one_update_per_house_slot(
     )
     assert after - before == 1
     assert await bank.available(connection, member) == 50
-
-
-async def test_a_batch_reads_by_key_however_large_the_tables_are(bank: Bank, connection: Connection) -> None:
-    read_rows = """SELECT sum(idx_tup_fetch + seq_tup_read) FROM pg_stat_xact_all_tables
-                    WHERE relname IN ('ledger_wallet', 'ledger_lot', 'ledger_source_claim')"""
-    few = [await bank.enrol(connection) for _ in range(5)]
-    many = await enrol_members(connection, count=400, now=bank.now)
-    # once while there is little, so that a plan is made, then with much around
-    for members in (few, many):
-        postings = [bank.posting(member, 1) for member in members]
-        await service.post_earnings(connection, postings, now=bank.now)
-    before = await connection.fetchval(read_rows)
-    await service.post_earnings(connection, [bank.posting(member, 1) for member in few], now=bank.now)
-    assert await connection.fetchval(read_rows) - before <= 8 * len(few)
 
 
 async def test_an_earning_of_nothing_claims_its_source(bank: Bank, connection: Connection) -> None:

@@ -1,0 +1,38 @@
+"""The README's quick start works as printed, with libraries of other people only."""
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).parents[2]
+EXAMPLE = ROOT / "docs" / "examples" / "quickstart.py"
+
+
+def test_the_quick_start_earns_points(platform: Any) -> None:
+    file = platform.data_dir / "sandbox" / "partners" / "ecommerce.json"
+
+    done = subprocess.run(
+        [sys.executable, str(EXAMPLE), str(file)], capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert done.stdout.startswith("201 {")
+    assert '"points": 1299' in done.stdout
+
+
+def test_the_quick_start_needs_nothing_of_ours() -> None:
+    modules = {
+        (node.module or "") if isinstance(node, ast.ImportFrom) else node.names[0].name
+        for node in ast.walk(ast.parse(EXAMPLE.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Import | ast.ImportFrom)
+    }
+    assert modules <= {"base64", "hashlib", "json", "sys", "time", "uuid", "httpx", "jwt"}
+
+
+def test_the_readme_shows_code_that_parses() -> None:
+    blocks = re.findall(r"```python\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)
+    assert blocks
+    for block in blocks:
+        ast.parse(block)
