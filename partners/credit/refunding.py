@@ -89,8 +89,8 @@ async def preview_refund(
     now: datetime,
 ) -> Statement:
     """The statement `post_refund` would give: it is posted in a savepoint that is then taken back."""
-    # asyncpg's own savepoints refuse to stand in a transaction it did not begin, as the gateway's is.
-    await connection.execute("SAVEPOINT preview")
+    savepoint = connection.transaction()
+    await savepoint.start()
     try:
         statement = await post_refund(
             connection,
@@ -101,7 +101,7 @@ async def preview_refund(
             now=now,
         )
     finally:
-        await connection.execute("ROLLBACK TO SAVEPOINT preview")
+        await savepoint.rollback()
     return structs.replace(statement, id=None)
 
 

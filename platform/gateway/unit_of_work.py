@@ -8,6 +8,7 @@ Idempotency-Key the answer itself is part of the transaction.
 from typing import Any, cast
 
 import asyncpg
+from asyncpg.transaction import Transaction
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
@@ -32,13 +33,16 @@ class Work:
         self._passage = passage
         self._acquired = acquire(runtime.pool)
         self._connection: Connection | None = None
+        self._begun: Transaction | None = None
         self._saved = False
 
     async def connection(self) -> Connection:
         """The transaction's connection; the first call begins it and uses up the proof of a write."""
         if self._connection is None:
             self._connection = await self._acquired.__aenter__()
-            await self._connection.execute("BEGIN")
+            # asyncpg's own transaction, so that services may nest savepoints in it
+            self._begun = self._connection.transaction()
+            await self._begun.start()
             if self._passage.proof is not None:
                 await self._use_up(self._connection, self._passage.proof)
         return self._connection
@@ -54,35 +58,29 @@ class Work:
 
     async def end(self) -> None:
         """Commit, or after a refusal everything but the used-up proof."""
-        connection = self._connection
-        if connection is None:
+        connection, begun = self._connection, self._begun
+        if connection is None or begun is None:
             return
         self._connection = None
         try:
             if connection.is_closed():
                 return
             if self._passage.refused is None:
-                await self._commit(connection)
+                await _commit(begun)
             else:
-                await self._roll_back(connection)
+                await self._roll_back(connection, begun)
         finally:
             await self._acquired.__aexit__(None, None, None)
 
-    async def _commit(self, connection: Connection) -> None:
-        try:
-            status = await connection.execute("COMMIT")
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.PostgresError, OSError):
-            raise OutcomeUnknown from None
-        assert status == "COMMIT", "the transaction had failed, yet nobody refused"
-
-    async def _roll_back(self, connection: Connection) -> None:
+    async def _roll_back(self, connection: Connection, begun: Transaction) -> None:
         """A rollback that fails leaves nothing behind either: the server drops the transaction with the session."""
         try:
             if self._saved:
-                await connection.execute("ROLLBACK TO SAVEPOINT request; COMMIT")
+                await connection.execute("ROLLBACK TO SAVEPOINT request")
+                await begun.commit()
             else:
-                await connection.execute("ROLLBACK")
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError):
+                await begun.rollback()
+        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
             connection.terminate()
 
     async def abandon(self) -> None:
@@ -91,6 +89,13 @@ class Work:
             self._connection.terminate()
             self._connection = None
             await self._acquired.__aexit__(None, None, None)
+
+
+async def _commit(begun: Transaction) -> None:
+    try:
+        await begun.commit()
+    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
+        raise OutcomeUnknown from None
 
 
 class UnitOfWork(ASGIMiddleware):
