@@ -6,7 +6,7 @@ DATA   ?= var
 ORDERS ?=
 ONLY   ?=
 
-.PHONY: help demo serve test check bench clean lock docs
+.PHONY: help demo serve test check bench fuzz faults clean lock docs
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -43,6 +43,12 @@ docs: $(STAMP) ## write docs/errors.md and docs/configuration.md anew
 
 bench: $(STAMP) ## measure; ORDERS=FILE takes a real order file, ONLY=name a part
 	$(BIN)/python -m bench $(if $(ORDERS),--orders $(ORDERS)) $(if $(ONLY),--only $(ONLY))
+
+fuzz: $(STAMP) ## many generated requests for every operation (EXAMPLES each)
+	FUZZ_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/pytest -q tests/journeys/test_openapi.py
+
+faults: $(STAMP) ## kill everything in the middle of a long import (LINES orders for each fault)
+	FAULT_LINES=$(or $(LINES),40000) $(BIN)/pytest -q tests/journeys/test_faults.py
 
 lock: ## renew uv.lock and the hash-pinned exports (needs uv)
 	env -u UV_FIND_LINKS -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL -u UV_INDEX_URL uv lock

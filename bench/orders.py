@@ -37,7 +37,7 @@ SAMPLE_SECONDS = 0.05
 TARGETS = {
     "import_lines_per_second": (3_000.0, True),
     "import_rss_mb": (200.0, False),
-    "serve_ready_seconds": (10.0, False),
+    "serve_ready_seconds": (5.0, False),
 }
 
 

@@ -10,15 +10,19 @@ from partners.oauth.scopes import SCOPES
 
 HERE = Path(__file__).parent
 
+ERRORS = (
+    "Every refusal is an `application/problem+json` document (RFC 9457) with a stable `code`. "
+    "`type` is `{base}/problems/{code}` and answers with the sentence below. After a refusal nothing has changed; "
+    "only `outcome_unknown` leaves that open: repeat the call with the same `Idempotency-Key`."
+)
+
 
 def errors() -> str:
     """The catalogue of problem codes."""
     lines = [
         "# Errors",
         "",
-        "Every refusal is an `application/problem+json` document (RFC 9457) with a stable `code`. "
-        "`type` is `{base}/problems/{code}` and answers with the sentence below. After a refusal nothing has changed; "
-        "only `outcome_unknown` leaves that open: repeat the call with the same `Idempotency-Key`.",
+        ERRORS,
         "",
         "The OAuth endpoints answer as RFC 6749 §5.2 says: `error` and `error_description`.",
         "",

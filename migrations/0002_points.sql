@@ -138,7 +138,8 @@ GRANT UPDATE (seq, available_points, held_points, pending_points, arrears_points
     ON ledger_wallet TO tessera_app;
 
 -- What happened, with everything the rules looked at: a refund in two years reverses what was granted, not what
--- today's rules would grant. Append-only. business_on is the day of recording, on which settlement counts it.
+-- today's rules would grant. Append-only. business_on is the day of recording, on which settlement counts it. What has
+-- a manager (an instalment plan) is undone through it and not by the partner directly.
 CREATE TABLE ledger_operation (
     bucket         smallint    NOT NULL,
     member_id      bigint      NOT NULL,
@@ -161,6 +162,7 @@ CREATE TABLE ledger_operation (
     occurred_at    timestamptz NOT NULL,
     recorded_at    timestamptz NOT NULL,
     business_on    date        NOT NULL,
+    manager        text,
     PRIMARY KEY (bucket, member_id, id),
     CHECK ((reverses IS NULL) = (refund_ref IS NULL)),
     CHECK (partner_id IS NOT NULL OR kind = 'expire')
@@ -272,6 +274,7 @@ CREATE TABLE ledger_hold (
     opened_at       timestamptz NOT NULL,
     closed_at       timestamptz,
     closed_by       uuid,
+    manager         text,
     PRIMARY KEY (bucket, member_id, id),
     CHECK ((state = 'open') = (closed_at IS NULL)),
     CHECK ((state = 'open') = (closed_by IS NULL)),

@@ -10,7 +10,9 @@ import uuid
 import httpx
 import jwt
 
-with open(sys.argv[1] if len(sys.argv) > 1 else "var/sandbox/partners/ecommerce.json", encoding="utf-8") as file:
+with open(
+    sys.argv[1] if len(sys.argv) > 1 else "var/sandbox/partners/ecommerce.json", encoding="utf-8"
+) as file:
     me = json.load(file)
 key = jwt.PyJWK(me["private_jwk"], "ES256").key
 public = {name: me["private_jwk"][name] for name in ("kty", "crv", "x", "y")}
@@ -26,7 +28,12 @@ def proof(method: str, path: str, token: str = "") -> str:
     return jwt.encode(claims, key, "ES256", {"typ": "dpop+jwt", "jwk": public})
 
 
-identity = stamp() | {"iss": me["client_id"], "sub": me["client_id"], "aud": me["issuer"], "exp": time.time() + 60}
+identity = stamp() | {
+    "iss": me["client_id"],
+    "sub": me["client_id"],
+    "aud": me["issuer"],
+    "exp": time.time() + 60,
+}
 form = {
     "grant_type": "client_credentials",
     "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",

@@ -5,7 +5,7 @@ from uuid import UUID
 
 from msgspec import structs
 
-from kernel.clock import business_date
+from kernel.calendar import business_date
 from kernel.database import Connection
 from kernel.ids import new_id, to_wire
 from partners.credit import queries
@@ -67,6 +67,7 @@ async def _take_points(connection: Connection, plan: Plan, *, now: datetime) -> 
             partner_id=plan.partner_id,
             points=None,
             order_fen=plan.terms.points_value_fen,
+            manager="plan",
             now=now,
         )
 
@@ -98,6 +99,7 @@ async def _record_capture(
         amount_fen=amount_fen,
         category=None,
         own_card=True,
+        manager="plan",
     )
     [outcome] = await earn(connection, [activity], partner_id=plan.partner_id, now=now)
     earned = outcome if isinstance(outcome, Earned) else None

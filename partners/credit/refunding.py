@@ -5,7 +5,7 @@ from uuid import UUID
 
 from msgspec import Struct, structs
 
-from kernel.clock import business_date
+from kernel.calendar import business_date
 from kernel.database import Connection
 from kernel.ids import new_id, to_wire
 from partners.credit import queries
@@ -15,6 +15,7 @@ from partners.credit.refund_rules import split_cart_value, spread_over_captures,
 from partners.credit.rules import check_refund, settle_state
 from partners.credit.schedules import reduce_schedule
 from partners.credit.service import lock_plan, tell
+from points.ledger.model import Side
 from points.ledger.service import RefundAlreadyPosted, reverse
 from points.membership.service import revoke_entitlements
 
@@ -145,9 +146,9 @@ async def _undo_points(
 ) -> PointsUndone:
     """Give back points spent, take back points earned on captures this refund undoes."""
     refund_ref = to_wire("rfd", refund_id)
-    undo: list[tuple[UUID, int]] = []
+    undo: list[tuple[Side, UUID, int]] = []
     if plan.hold_id is not None and parts.points_value_fen:
-        undo.append((plan.hold_id, parts.points_value_fen))
+        undo.append(("spend", plan.hold_id, parts.points_value_fen))
     captures = await queries.list_captures(connection, plan)
     spread = spread_over_captures(
         [capture.amount_fen for capture in captures],
@@ -156,13 +157,15 @@ async def _undo_points(
     )
     for capture, undone_fen in zip(captures, spread, strict=True):
         if capture.earn_operation_id is not None and undone_fen:
-            undo.append((capture.earn_operation_id, undone_fen))
+            undo.append(("earn", capture.earn_operation_id, undone_fen))
     restored = clawed_back = arrears = 0
-    for operation_id, refunded_fen in undo:
+    for side, operation_id, refunded_fen in undo:
         reversal = await reverse(
             connection,
             operation_id=operation_id,
             partner_id=plan.partner_id,
+            side=side,
+            manager="plan",
             refund_ref=refund_ref,
             refunded_fen=refunded_fen,
             now=now,

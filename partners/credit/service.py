@@ -7,8 +7,8 @@ from uuid import UUID
 
 from msgspec import Struct, structs
 
+from kernel.calendar import business_date
 from kernel.caller import MemberRef
-from kernel.clock import business_date
 from kernel.database import Connection
 from kernel.errors import Absent
 from kernel.ids import new_id, to_wire
@@ -89,6 +89,7 @@ async def _authorise(
             points=terms.points,
             order_ref=terms.order_ref,
             ttl_seconds=int(AUTHORISATION.total_seconds()),
+            manager="plan",
             now=now,
         )
         hold_id = hold.id
@@ -162,7 +163,7 @@ async def void_plan(connection: Connection, *, plan_id: UUID, partner_id: UUID, 
     check_void(plan)
     voided = await _close_unused(connection, plan, "voided", now=now)
     if plan.hold_id is not None and await _is_open(connection, plan.hold_id, partner_id=partner_id):
-        await release_hold(connection, hold_id=plan.hold_id, partner_id=partner_id, now=now)
+        await release_hold(connection, hold_id=plan.hold_id, partner_id=partner_id, manager="plan", now=now)
     return voided
 
 

@@ -8,8 +8,8 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import UNSET, Meta, Struct, UnsetType
 
+from kernel.calendar import business_date
 from kernel.caller import Caller, Subjects
-from kernel.clock import business_date
 from kernel.database import Connection
 from kernel.settings import Settings
 from kernel.vault import Vault

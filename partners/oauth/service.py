@@ -9,8 +9,8 @@ from uuid import UUID
 import asyncpg
 
 from kernel import outbox
+from kernel.calendar import add_months, business_date
 from kernel.caller import Caller, ConsentMissing, MemberRef, MemberUnknown
-from kernel.clock import add_months, business_date
 from kernel.database import Connection
 from kernel.errors import Conflict, Unprocessable
 from kernel.ids import new_id, to_wire

@@ -6,8 +6,8 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from kernel.calendar import business_date
 from kernel.caller import MemberRef
-from kernel.clock import business_date
 from kernel.database import Connection
 from kernel.errors import Absent
 from kernel.ids import new_id, to_wire

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
+from kernel.calendar import business_date
 from kernel.caller import MemberRef
-from kernel.clock import business_date
 from kernel.database import Connection
 from kernel.errors import Absent
 from kernel.ids import new_id, to_wire

@@ -9,8 +9,8 @@ import asyncpg
 
 from kernel import audit, outbox
 from kernel.audit import AuditRecord
+from kernel.calendar import business_date
 from kernel.caller import MemberRef
-from kernel.clock import business_date
 from kernel.database import Connection
 from kernel.errors import Absent, Conflict
 from kernel.ids import new_id, to_wire

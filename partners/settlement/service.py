@@ -8,7 +8,7 @@ import asyncpg
 
 from kernel import audit, outbox
 from kernel.audit import AuditRecord
-from kernel.clock import business_date
+from kernel.calendar import business_date
 from kernel.database import Connection
 from kernel.errors import Absent
 from kernel.ids import new_id, to_wire

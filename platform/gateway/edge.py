@@ -20,7 +20,7 @@ from gateway.metrics import observe_request
 from gateway.problems import BodyTooLarge, InternalError, RequestMalformed, render
 from gateway.requests import OneTimeProof, Passage
 from gateway.runtime import Runtime
-from kernel.database import transaction
+from kernel.database import AWAY, DatabaseBusy, transaction
 from kernel.errors import Exhausted, Refusal, Unavailable
 from kernel.ids import new_id, to_wire
 from kernel.one_time import use_once
@@ -82,15 +82,19 @@ class Edge:
         passage.enter(scope)
         exit_ = _Exit(send, passage, _interaction_id(scope))
         try:
-            passage.body = await asyncio.wait_for(self._read_body(scope, receive), BODY_SECONDS)
+            passage.body = await self._body_in_time(scope, receive)
             await self._identify(scope, passage, exit_)
             await self._app(scope, _replay(passage.body, receive), exit_)
         except _ClientGone:
             return
-        except TimeoutError:
-            await exit_.refuse(BodyTooSlow())
         except Refusal as refusal:
             await exit_.refuse(refusal)
+        except AWAY as failure:
+            if exit_.status:
+                raise
+            # before the route: whoever asks was looked up, or the proof of a read used up
+            log.warning("database_busy", error=type(failure).__name__)
+            await exit_.refuse(DatabaseBusy())
         except Exception as failure:
             if exit_.status:
                 raise
@@ -99,6 +103,12 @@ class Edge:
         finally:
             route = str(scope.get("path_template") or "unmatched")
             observe_request(scope["method"], route, exit_.status, time.perf_counter() - started)
+
+    async def _body_in_time(self, scope: Scope, receive: Receive) -> bytes:
+        try:
+            return await asyncio.wait_for(self._read_body(scope, receive), BODY_SECONDS)
+        except TimeoutError:
+            raise BodyTooSlow from None
 
     async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
         settings = self.runtime.settings

@@ -17,7 +17,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import Struct
 
 from gateway.requests import Passage
-from kernel.database import DatabaseBusy
+from kernel.database import AWAY, DatabaseBusy
 from kernel.errors import (
     Absent,
     Failed,
@@ -81,15 +81,8 @@ def exception_handlers() -> ExceptionHandlersMap:
         ),  # nested beyond the decoder's depth
         asyncpg.DataError: lambda request, _: answer_refusal(request, ValueNotStorable()),
         asyncpg.LockNotAvailableError: answer_busy,
-        asyncpg.DeadlockDetectedError: answer_busy,
-        asyncpg.QueryCanceledError: answer_busy,
-        asyncpg.SerializationError: answer_busy,
-        asyncpg.PostgresConnectionError: answer_busy,
-        asyncpg.AdminShutdownError: answer_busy,
-        asyncpg.CrashShutdownError: answer_busy,
-        asyncpg.CannotConnectNowError: answer_busy,
-        asyncpg.InterfaceError: answer_busy,
-        OSError: answer_busy,
+        asyncpg.TransactionRollbackError: answer_busy,  # a deadlock was ended at our cost
+        **dict.fromkeys(AWAY, answer_busy),
         Exception: answer_failure,
     }
 

@@ -10,7 +10,7 @@ from redis.asyncio import Redis
 
 from gateway.limits import Limiter
 from kernel.clock import DatabaseClock
-from kernel.database import Pool, acquire, open_pool, tell_time, transaction
+from kernel.database import AWAY, Pool, acquire, open_pool, tell_time, transaction
 from kernel.errors import Refusal
 from kernel.pages import CursorSeal
 from kernel.redis_client import open_redis
@@ -96,5 +96,5 @@ class Runtime:
             try:
                 async with acquire(self.pool) as connection:
                     await tell_time(self.clock, connection)
-            except (Refusal, OSError, TimeoutError) as failure:
+            except (Refusal, *AWAY) as failure:
                 log.warning("clock_not_read", error=type(failure).__name__)

@@ -18,8 +18,8 @@ import structlog
 from msgspec import Struct, structs
 
 from gateway.credentials import Credentials, SandboxMember, SigningKey, read_credentials
+from kernel.calendar import add_months, business_date
 from kernel.caller import MemberRef
-from kernel.clock import add_months, business_date
 from kernel.database import Connection
 from kernel.settings import Settings, SettingsError
 from kernel.supervisor.places import OUTSIDE, DataDirectory

@@ -5,6 +5,7 @@ never 201. A raised Refusal rolls back to the savepoint after the one-time proof
 Idempotency-Key the answer itself is part of the transaction.
 """
 
+import asyncio
 from typing import Any, cast
 
 import asyncpg
@@ -16,7 +17,7 @@ from gateway.problems import render
 from gateway.requests import OneTimeProof, Passage
 from gateway.runtime import Runtime
 from kernel import idempotency
-from kernel.database import Connection, OutcomeUnknown, acquire
+from kernel.database import AWAY, ROLL_BACK_SECONDS, Connection, acquire, commit, drop, roll_back
 from kernel.errors import Refusal
 from kernel.one_time import use_once
 from partners.oauth.access import InvalidDpopProof
@@ -63,39 +64,30 @@ class Work:
             return
         self._connection = None
         try:
-            if connection.is_closed():
-                return
             if self._passage.refused is None:
-                await _commit(begun)
+                await commit(connection, begun)
+            elif self._saved:
+                await self._keep_proof(connection, begun)
             else:
-                await self._roll_back(connection, begun)
+                await roll_back(connection, begun)
         finally:
             await self._acquired.__aexit__(None, None, None)
 
-    async def _roll_back(self, connection: Connection, begun: Transaction) -> None:
-        """A rollback that fails leaves nothing behind either: the server drops the transaction with the session."""
+    async def _keep_proof(self, connection: Connection, begun: Transaction) -> None:
+        """Undo everything after the savepoint; if even that fails, the server undoes all with the session."""
         try:
-            if self._saved:
+            async with asyncio.timeout(ROLL_BACK_SECONDS):
                 await connection.execute("ROLLBACK TO SAVEPOINT request")
                 await begun.commit()
-            else:
-                await begun.rollback()
-        except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-            connection.terminate()
+        except (asyncpg.PostgresError, *AWAY):
+            drop(connection)
 
     async def abandon(self) -> None:
         """The request died (cancelled, or its client left): nothing of it may stay."""
         if self._connection is not None:
-            self._connection.terminate()
+            drop(self._connection)
             self._connection = None
             await self._acquired.__aexit__(None, None, None)
-
-
-async def _commit(begun: Transaction) -> None:
-    try:
-        await begun.commit()
-    except (asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError):
-        raise OutcomeUnknown from None
 
 
 class UnitOfWork(ASGIMiddleware):
@@ -118,6 +110,8 @@ class UnitOfWork(ASGIMiddleware):
         except Refusal as refusal:
             passage.refused = refusal.code
             await work.end()
+            if answer.left:
+                return  # of a read: it was answered, and there was nothing to commit
             rendered = render(refusal, base_url=passage.base_url, trace_id=passage.request_id)
             answer.replace(rendered.status, rendered.headers, rendered.body)
         except BaseException:
@@ -165,11 +159,14 @@ class _HeldAnswer:
         self._send = send
         self._hold = hold
         self._messages: list[Any] = []
+        #: whether something of it is on its way to the client
+        self.left = False
 
     async def __call__(self, message: Any) -> None:
         if self._hold:
             self._messages.append(message)
         else:
+            self.left = True
             await self._send(message)
 
     @property

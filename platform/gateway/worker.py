@@ -15,7 +15,7 @@ import structlog
 
 from gateway.runtime import Runtime
 from kernel import idempotency, one_time
-from kernel.database import transaction
+from kernel.database import AWAY, transaction
 from kernel.errors import Refusal
 from kernel.settings import Settings
 from partners.credit import service as credit
@@ -97,7 +97,7 @@ async def _repeat(name: str, round_: Round, pause: float, ending: asyncio.Event)
     while not ending.is_set():
         try:
             done = await round_()
-        except (Refusal, asyncpg.PostgresError, asyncpg.InterfaceError, OSError, TimeoutError) as failure:
+        except (Refusal, asyncpg.PostgresError, *AWAY) as failure:
             log.warning("round_failed", round=name, exc_info=failure)
             done, wait = 0, 1.0
         else:

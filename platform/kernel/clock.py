@@ -5,19 +5,6 @@ from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from typing import Protocol
 
-from kernel.calendar import SHANGHAI, add_months, business_date, rfc3339, start_of_day
-
-__all__ = [
-    "SHANGHAI",
-    "Clock",
-    "DatabaseClock",
-    "SystemClock",
-    "add_months",
-    "business_date",
-    "rfc3339",
-    "start_of_day",
-]
-
 
 class Clock(Protocol):
     def now(self) -> datetime:

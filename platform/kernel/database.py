@@ -3,14 +3,16 @@
 Nothing below the edge commits. Every wait has a deadline: for a connection, for a lock, for a statement.
 """
 
+import asyncio
 import time
 from collections.abc import AsyncGenerator
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import datetime
 from typing import TYPE_CHECKING, TypeVar
 
 import asyncpg
 import msgspec
+from asyncpg.transaction import Transaction
 
 from kernel.clock import DatabaseClock
 from kernel.errors import Unavailable
@@ -25,7 +27,21 @@ else:
 T = TypeVar("T")
 
 ACQUIRE_SECONDS = 2.0
-COMMAND_SECONDS = 30.0
+CONNECT_SECONDS = 5.0
+#: a live server ends a statement by itself; what exceeds its timeout by so much is not answered any more
+SILENCE_SECONDS = 2.0
+ROLL_BACK_SECONDS = 2.0
+RELEASE_SECONDS = 1.0
+
+#: the server is away, going, coming, full or silent (TimeoutError is an OSError): what was not committed did not happen
+AWAY = (
+    OSError,
+    asyncpg.InterfaceError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.OperatorInterventionError,
+    asyncpg.InsufficientResourcesError,
+    asyncpg.IdleInTransactionSessionTimeoutError,
+)
 
 
 class DatabaseBusy(Unavailable):
@@ -51,8 +67,8 @@ async def open_pool(
         max_size=size,
         init=_teach_json,
         reset=_keep_session,
-        command_timeout=COMMAND_SECONDS,
-        timeout=5,
+        command_timeout=statement_timeout_ms / 1_000 + SILENCE_SECONDS,
+        timeout=CONNECT_SECONDS,
         server_settings={
             "application_name": application,
             "timezone": "UTC",
@@ -82,12 +98,16 @@ async def acquire(pool: Pool) -> AsyncGenerator[Connection, None]:
     """A connection for as long as the block runs, or DatabaseBusy when none comes free in time."""
     try:
         connection = await pool.acquire(timeout=ACQUIRE_SECONDS)
-    except (TimeoutError, OSError, asyncpg.CannotConnectNowError, asyncpg.TooManyConnectionsError):
+    except AWAY:
         raise DatabaseBusy from None
     try:
         yield connection
+    except (TimeoutError, asyncio.CancelledError):
+        # A statement may be under way. To see it cancelled means waiting for a server that may be silent for ever.
+        drop(connection)
+        raise
     finally:
-        await pool.release(connection, timeout=5)
+        await pool.release(connection, timeout=RELEASE_SECONDS)
 
 
 @asynccontextmanager
@@ -98,14 +118,36 @@ async def transaction(pool: Pool) -> AsyncGenerator[Connection, None]:
         await begun.start()
         try:
             yield connection
+        except (TimeoutError, asyncio.CancelledError):
+            raise  # the connection is dropped, and with it what it began
         except BaseException:
-            if not connection.is_closed():
-                await begun.rollback()
+            await roll_back(connection, begun)
             raise
-        try:
-            await begun.commit()
-        except (asyncpg.PostgresConnectionError, asyncpg.InterfaceError, asyncpg.CrashShutdownError, OSError):
-            raise OutcomeUnknown from None
+        await commit(connection, begun)
+
+
+async def commit(connection: Connection, begun: Transaction) -> None:
+    """Make it true. An unanswered COMMIT is OutcomeUnknown, and its connection is of no use any more."""
+    try:
+        await begun.commit()
+    except AWAY:
+        drop(connection)
+        raise OutcomeUnknown from None
+
+
+async def roll_back(connection: Connection, begun: Transaction) -> None:
+    """Undo, or drop the connection: what a lost session began, the server undoes."""
+    try:
+        async with asyncio.timeout(ROLL_BACK_SECONDS):
+            await begun.rollback()
+    except (asyncpg.PostgresError, *AWAY):
+        drop(connection)
+
+
+def drop(connection: Connection) -> None:
+    """Close the connection at once, without a word to the server."""
+    with suppress(asyncpg.InterfaceError):  # it went by itself
+        connection.terminate()
 
 
 async def tell_time(clock: DatabaseClock, connection: Connection) -> None:

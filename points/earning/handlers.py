@@ -16,7 +16,7 @@ from kernel.ids import to_wire
 from kernel.money import OrderFen
 from kernel.problem import status_of, to_problem
 from points.earning import service
-from points.earning.model import Activity, ActivityKind, Earned
+from points.earning.model import Activity, Earned, ReportedKind
 from points.ledger.model import Balance, Grant
 
 SCOPE = "points:earn"
@@ -42,7 +42,7 @@ class EarnRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
             description="Your number of the event: it earns once for ever.",
         ),
     ]
-    kind: Annotated[ActivityKind, Meta(description="What the member did.")]
+    kind: Annotated[ReportedKind, Meta(description="What the member did.")]
     occurred_at: Annotated[datetime, Meta(tz=True, description="When it happened, with a time zone.")]
     amount_fen: OrderFen
     category: (

@@ -8,9 +8,12 @@ from uuid import UUID
 from msgspec import Struct
 
 from kernel.caller import MemberRef
-from points.ledger.model import Balance, Grant
+from points.ledger.model import Balance, Grant, Manager
 
-ActivityKind = Literal["purchase", "bill_payment", "tuition", "medical", "tax", "activity", "instalment"]
+#: what a partner may report
+ReportedKind = Literal["purchase", "bill_payment", "tuition", "medical", "tax", "activity"]
+#: and what the bank itself adds
+ActivityKind = ReportedKind | Literal["instalment"]
 
 
 class EarningRule(Struct, frozen=True, kw_only=True):
@@ -37,6 +40,8 @@ class Activity(Struct, frozen=True, kw_only=True):
     category: str | None = None
     #: paid with the bank's own card
     own_card: bool = False
+    #: who alone may undo what it earns
+    manager: Manager | None = None
 
 
 class Earned(Struct, frozen=True, kw_only=True):

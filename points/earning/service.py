@@ -52,6 +52,7 @@ def _decide(
         multiplier_pct=standing.multiplier_pct,
         own_card=item.own_card,
         category=item.category,
+        manager=item.manager,
         grants=grants_of(item, standing, lot_id=new_id(now), now=now),
     )
 

@@ -55,7 +55,7 @@ def _posting_row(p: EarnPosting, now: datetime) -> tuple[Any, ...]:
         *(p.member.bucket, p.member.member_id, p.operation_id, "earn", p.partner_id, None),
         *(p.source_kind, p.source_ref, None, None, p.amount_fen, p.points),
         *(p.rule_version, p.tier, p.multiplier_pct, p.own_card, p.category),
-        *(p.occurred_at, now, business_date(now)),
+        *(p.occurred_at, now, business_date(now), p.manager),
     )
 
 

@@ -30,6 +30,7 @@ from points.ledger.model import (
     POINTS_PER_YUAN,
     Hold,
     ListedEntry,
+    Side,
 )
 from points.ledger.rules import OperationUnknown
 
@@ -184,11 +185,12 @@ async def reverse(
     now: NamedDependency[datetime],
 ) -> ReversalView:
     """Undo what a refunded order earned, or give back what it spent."""
-    operation_id = await _find_target(data, connection, caller, subjects, now)
+    side, operation_id = await _find_target(data, connection, caller, subjects, now)
     reversal = await service.reverse(
         connection,
         operation_id=operation_id,
         partner_id=caller.partner_id,
+        side=side,
         refund_ref=data.refund_ref,
         refunded_fen=data.refunded_fen,
         now=now,
@@ -204,14 +206,16 @@ async def reverse(
 
 async def _find_target(
     data: ReversalRequest, connection: Connection, caller: Caller, subjects: Subjects, now: datetime
-) -> UUID:
+) -> tuple[Side, UUID]:
     """Who may earn may undo an earning, who may spend a spend."""
     if data.operation_id is not None:
         if data.member or data.kind or data.source_ref:
             raise ReversalTargetUnclear
-        prefix = "hld" if data.operation_id.startswith("hld_") else "ent"
-        caller.require(SPEND if prefix == "hld" else EARN)
-        return from_wire(prefix, data.operation_id)
+        if data.operation_id.startswith("hld_"):
+            caller.require(SPEND)
+            return "spend", from_wire("hld", data.operation_id)
+        caller.require(EARN)
+        return "earn", from_wire("ent", data.operation_id)
     if data.member is None or data.kind is None or data.source_ref is None:
         raise ReversalTargetUnclear
     caller.require(EARN)
@@ -221,7 +225,7 @@ async def _find_target(
     )
     if found is None:
         raise OperationUnknown
-    return found
+    return "earn", found
 
 
 def _hold(hold: Hold) -> HoldView:

@@ -14,8 +14,9 @@ from points.ledger.model import Closing, Hold, HoldLot, Lot, Take
 
 OPEN_HOLD = """
 WITH opened AS (
-    INSERT INTO ledger_hold (bucket, member_id, id, point_type, partner_id, order_ref, points, deadline_at, opened_at)
-    VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8)
+    INSERT INTO ledger_hold (bucket, member_id, id, point_type, partner_id, order_ref, points, deadline_at, opened_at,
+                             manager)
+    VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $11)
 )
 INSERT INTO ledger_hold_lot (bucket, member_id, hold_id, lot_seq, points)
 SELECT $1, $2, $3, pinned.lot_seq, pinned.points
@@ -23,7 +24,7 @@ SELECT $1, $2, $3, pinned.lot_seq, pinned.points
 """
 
 LIST_HOLDS = """
-SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by
+SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by, manager
   FROM ledger_hold
  WHERE id = ANY($1::uuid[])
 """
@@ -33,12 +34,12 @@ CLOSE_HOLD = """
 UPDATE ledger_hold
    SET state = $4, captured_points = $5, closed_at = $6, closed_by = $7
  WHERE bucket = $1 AND member_id = $2 AND id = $3 AND state = 'open'
-RETURNING bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by
+RETURNING bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by, manager
 """
 
 # Ordered so that the longest overdue go first.
 LIST_LAPSED_HOLDS = """
-SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by
+SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by, manager
   FROM ledger_hold
  WHERE state = 'open' AND deadline_at <= $1
  ORDER BY deadline_at
@@ -134,6 +135,7 @@ def _opening(hold: Hold, takes: Sequence[Take], now: datetime) -> tuple[Any, ...
         *(hold.deadline_at, now),
         [taken.lot.lot_seq for taken in takes],
         [taken.points for taken in takes],
+        hold.manager,
     )
 
 

@@ -24,6 +24,7 @@ from points.ledger.model import (
     HoldRequest,
     HoldState,
     Lot,
+    Manager,
     Take,
 )
 from points.ledger.rules import (
@@ -56,11 +57,17 @@ async def place_hold(
     points: int,
     order_ref: str,
     ttl_seconds: int,
+    manager: Manager | None = None,
     now: datetime,
 ) -> Hold:
     """Reserve `points`; the lots that pay are pinned, so one may expire while held and is still captured."""
     request = HoldRequest(
-        member=member, partner_id=partner_id, points=points, order_ref=order_ref, ttl_seconds=ttl_seconds
+        member=member,
+        partner_id=partner_id,
+        points=points,
+        order_ref=order_ref,
+        ttl_seconds=ttl_seconds,
+        manager=manager,
     )
     return _only(await place_holds(connection, [request], now=now))
 
@@ -117,6 +124,7 @@ async def capture_hold(
     partner_id: UUID,
     points: int | None = None,
     order_fen: int | None = None,
+    manager: Manager | None = None,
     now: datetime,
 ) -> HoldOutcome:
     """Spend `points` of the hold (all by default) and release the rest.
@@ -124,16 +132,26 @@ async def capture_hold(
     `order_fen` is the total that later partial refunds are proportional to: by default what the points paid for.
     """
     request = CloseRequest(
-        hold_id=hold_id, partner_id=partner_id, state="captured", points=points, order_fen=order_fen
+        hold_id=hold_id,
+        partner_id=partner_id,
+        state="captured",
+        points=points,
+        order_fen=order_fen,
+        manager=manager,
     )
     return _only(await close_holds(connection, [request], now=now))
 
 
 async def release_hold(
-    connection: Connection, *, hold_id: UUID, partner_id: UUID, now: datetime
+    connection: Connection,
+    *,
+    hold_id: UUID,
+    partner_id: UUID,
+    manager: Manager | None = None,
+    now: datetime,
 ) -> HoldOutcome:
     """Give every point of the hold back to its lot."""
-    request = CloseRequest(hold_id=hold_id, partner_id=partner_id, state="released")
+    request = CloseRequest(hold_id=hold_id, partner_id=partner_id, state="released", manager=manager)
     return _only(await close_holds(connection, [request], now=now))
 
 
@@ -214,6 +232,7 @@ def _opened(request: HoldRequest, now: datetime) -> Hold:
         state="open",
         order_ref=request.order_ref,
         deadline_at=now + timedelta(seconds=request.ttl_seconds),
+        manager=request.manager,
     )
 
 
@@ -227,6 +246,7 @@ def _journal_opening(journal: Journal, hold: Hold, takes: Sequence[Take]) -> Non
         operation_id=hold.id,
         hold_id=hold.id,
         source_ref=hold.order_ref,
+        manager=hold.manager,
     )
     journal.post(hold.id, Account.AVAILABLE, Account.HELD, takes, "hold")
 
@@ -249,6 +269,7 @@ def _journal_closing(
         hold_id=hold.id,
         source_ref=hold.order_ref,
         amount_fen=closing.amount_fen,
+        manager=hold.manager,
     )
     journal.post(operation_id, Account.HELD, Account.REDEEMED, captured, "capture")
     journal.post(operation_id, Account.HELD, Account.AVAILABLE, returned, "release")

@@ -19,6 +19,7 @@ from points.ledger.model import (
     Account,
     Entry,
     Lot,
+    Manager,
     Move,
     MoveKind,
     Operation,
@@ -66,6 +67,7 @@ class Journal:
         reverses: UUID | None = None,
         refund_ref: str | None = None,
         amount_fen: int = 0,
+        manager: Manager | None = None,
     ) -> UUID:
         """Open an operation; the entries posted under its id belong to it."""
         operation = Operation(
@@ -83,6 +85,7 @@ class Journal:
             occurred_at=self._now,
             recorded_at=self._now,
             business_on=self._business_on,
+            manager=manager,
         )
         self._operations.append(operation)
         return operation.id
@@ -239,5 +242,5 @@ def _operation_row(o: Operation) -> tuple[Any, ...]:
     return (
         *(o.bucket, o.member_id, o.id, o.kind, o.partner_id, o.hold_id, o.source_kind, o.source_ref),
         *(o.reverses, o.refund_ref, o.amount_fen, o.points, o.rule_version, o.tier, o.multiplier_pct),
-        *(o.own_card, o.category, o.occurred_at, o.recorded_at, o.business_on),
+        *(o.own_card, o.category, o.occurred_at, o.recorded_at, o.business_on, o.manager),
     )

@@ -20,6 +20,12 @@ BANK_FUNDER_ID = 1
 BANK_FUNDER = "bank"
 
 HoldState = Literal["open", "captured", "released", "lapsed"]
+#: what looks after points on its own, so that nobody else may: an instalment plan
+Manager = Literal["plan"]
+
+#: which of a partner's acts a refund undoes
+Side = Literal["earn", "spend"]
+
 OperationKind = Literal[
     "earn", "hold", "capture", "release", "lapse", "reverse_earn", "reverse_spend", "expire"
 ]
@@ -145,6 +151,8 @@ class Hold(Struct, frozen=True, kw_only=True):
     deadline_at: datetime
     #: the operation that closed it
     closed_by: UUID | None = None
+    #: who alone may close it; None for the partner that opened it
+    manager: Manager | None = None
 
 
 class HoldRequest(Struct, frozen=True, kw_only=True):
@@ -156,6 +164,7 @@ class HoldRequest(Struct, frozen=True, kw_only=True):
     order_ref: str
     #: how long it may stay open
     ttl_seconds: int
+    manager: Manager | None = None
 
 
 class CloseRequest(Struct, frozen=True, kw_only=True):
@@ -168,6 +177,7 @@ class CloseRequest(Struct, frozen=True, kw_only=True):
     points: int | None = None
     #: the total that later partial refunds are proportional to; None for what the points paid for
     order_fen: int | None = None
+    manager: Manager | None = None
 
 
 class Closing(Struct, frozen=True, kw_only=True):
@@ -237,6 +247,8 @@ class EarnPosting(Struct, frozen=True, kw_only=True):
     multiplier_pct: int
     own_card: bool
     category: str | None
+    #: who alone may undo it; None for the partner that reported it
+    manager: Manager | None = None
     #: empty when the amount is too small to earn
     grants: Sequence[Grant] = ()
 
@@ -279,6 +291,7 @@ class Operation(Struct, frozen=True, kw_only=True):
     occurred_at: datetime
     recorded_at: datetime
     business_on: date
+    manager: Manager | None = None
 
     @property
     def member(self) -> MemberRef:

@@ -9,11 +9,12 @@ from kernel.outbox import Event, enqueue
 from points.ledger import hold_queries, queries
 from points.ledger.balances import take_all
 from points.ledger.journal import Journal
-from points.ledger.model import Account, Hold, Operation, Reversal, Take
+from points.ledger.model import Account, Hold, Manager, Operation, Reversal, Side, Take
 from points.ledger.rules import (
     OperationNotReversible,
     OperationUnknown,
     RefundAlreadyPosted,
+    check_manager,
     give_back,
     points_to_reverse,
     split_expired,
@@ -26,17 +27,20 @@ async def reverse(
     *,
     operation_id: UUID,
     partner_id: UUID,
+    side: Side,
     refund_ref: str,
     refunded_fen: int,
+    manager: Manager | None = None,
     now: datetime,
 ) -> Reversal:
     """Undo the share of an earning or of a captured hold that a refund of `refunded_fen` stands for.
 
-    `operation_id` is an earning's, a hold's or a capture's. Each `refund_ref` counts once for ever. What was granted
-    is reversed, not what today's rules would grant.
+    `operation_id` is an earning's, or a hold's on the spending side. Each `refund_ref` counts once for ever. What was
+    granted is reversed, not what today's rules would grant.
     """
     assert refunded_fen > 0, "the handler's type lets nothing else in"
-    operation, hold = await _find(connection, operation_id, partner_id)
+    operation, hold = await _find(connection, operation_id, partner_id, side)
+    check_manager(operation.manager, manager)
     journal = Journal(await queries.lock_wallets(connection, [operation.member]), now=now)
     # asked only now: under the lock nobody can post it between question and answer
     if await queries.find_refund(connection, operation, refund_ref=refund_ref) is not None:
@@ -57,6 +61,7 @@ async def reverse(
         reverses=operation.id,
         refund_ref=refund_ref,
         amount_fen=refunded_fen,
+        manager=manager,
     )
     arrears_added = 0
     if hold is None:
@@ -78,24 +83,23 @@ async def reverse(
 
 
 async def _find(
-    connection: Connection, operation_id: UUID, partner_id: UUID
+    connection: Connection, operation_id: UUID, partner_id: UUID, side: Side
 ) -> tuple[Operation, Hold | None]:
     """The operation a refund undoes, and the hold it captured if it was a spend."""
     operation = await queries.find_operation(connection, operation_id, partner_id=partner_id)
-    if operation is None:
+    # Who may only earn must not name a spend by another kind of id, nor the other way round.
+    if operation is None or (operation.kind == "hold") != (side == "spend"):
         raise OperationUnknown
-    if operation.kind == "earn":
+    if side == "earn":
+        if operation.kind != "earn":
+            raise OperationNotReversible
         return operation, None
-    if operation.hold_id is None:
-        raise OperationNotReversible
-    hold = (await hold_queries.list_holds(connection, [operation.hold_id]))[operation.hold_id]
+    hold = (await hold_queries.list_holds(connection, [operation.id]))[operation.id]
     if hold.state != "captured" or hold.closed_by is None:
         raise OperationNotReversible(state=hold.state)
-    if operation.id != hold.closed_by:
-        operation_found = await queries.find_operation(connection, hold.closed_by, partner_id=partner_id)
-        assert operation_found is not None, "a captured hold names its capture"
-        operation = operation_found
-    return operation, hold
+    capture = await queries.find_operation(connection, hold.closed_by, partner_id=partner_id)
+    assert capture is not None, "a captured hold names its capture"
+    return capture, hold
 
 
 async def _claw_back(

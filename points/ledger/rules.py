@@ -16,6 +16,7 @@ from points.ledger.model import (
     HoldLot,
     HoldRequest,
     Lot,
+    Manager,
     Reversible,
     Take,
 )
@@ -39,6 +40,10 @@ class HoldLapsed(Conflict):
 
 class CaptureExceedsHold(Unprocessable):
     """More points are to be captured than the hold reserves."""
+
+
+class ManagedByPlan(Conflict):
+    """An instalment plan looks after these points: capture, void or refund the plan instead."""
 
 
 class HoldUnknown(Absent):
@@ -75,6 +80,7 @@ def decide_closing(request: CloseRequest, hold: Hold | None, *, operation_id: UU
     """Refuse what can never be done; whether the hold is still open only the wallet's lock can tell."""
     if hold is None or hold.partner_id != request.partner_id:
         raise HoldUnknown
+    check_manager(hold.manager, request.manager)
     if request.state == "released":
         return Closing(hold=hold, state="released", spent=0, amount_fen=0, operation_id=operation_id)
     spent = hold.points if request.points is None else request.points
@@ -85,6 +91,12 @@ def decide_closing(request: CloseRequest, hold: Hold | None, *, operation_id: UU
         raise HoldLapsed(deadline_at=rfc3339(hold.deadline_at))
     amount_fen = value_fen(spent) if request.order_fen is None else request.order_fen
     return Closing(hold=hold, state="captured", spent=spent, amount_fen=amount_fen, operation_id=operation_id)
+
+
+def check_manager(manager: Manager | None, asking: Manager | None) -> None:
+    """What somebody looks after is moved by nobody else."""
+    if manager != asking:
+        raise ManagedByPlan
 
 
 def pin(lots: Sequence[Lot], takes: Sequence[Take]) -> list[Lot]:

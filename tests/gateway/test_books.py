@@ -21,7 +21,7 @@ from partners.registry import service as registry
 from partners.settlement import service as settlement
 from partners.webhooks import service as webhooks
 from points.ledger import service as ledger
-from points.ledger.model import EarnPosting, Grant
+from points.ledger.model import EarnPosting, Grant, Side
 from points.membership import service as membership
 
 NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
@@ -127,11 +127,17 @@ class Day:
         await ledger.capture_hold(connection, hold_id=captured, partner_id=partner_id, points=900, now=NOW)
         await ledger.release_hold(connection, hold_id=released, partner_id=partner_id, now=NOW)
         await ledger.lapse_due(connection, limit=10, now=NOW + timedelta(seconds=60))
-        for operation_id, fen in ((captured, 333), (captured, 1), (earned, 12_345)):
+        refunds: list[tuple[Side, UUID, int]] = [
+            ("spend", captured, 333),
+            ("spend", captured, 1),
+            ("earn", earned, 12_345),
+        ]
+        for side, operation_id, fen in refunds:
             await ledger.reverse(
                 connection,
                 operation_id=operation_id,
                 partner_id=partner_id,
+                side=side,
                 refund_ref=f"refund-{fen}",
                 refunded_fen=fen,
                 now=NOW,
@@ -149,6 +155,7 @@ class Day:
             connection,
             operation_id=earned,
             partner_id=partner_id,
+            side="earn",
             refund_ref="refund-all",
             refunded_fen=50_000,
             now=NOW,

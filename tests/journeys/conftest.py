@@ -19,7 +19,7 @@ from msgspec import Struct
 
 from gateway.client import PartnerClient
 from gateway.credentials import Credentials, read_credentials
-from kernel.clock import rfc3339
+from kernel.calendar import rfc3339
 from kernel.supervisor.process import spawn
 
 READY_SECONDS = 120.0

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from gateway.client import ApiProblem, PartnerClient
-from kernel.clock import rfc3339
+from kernel.calendar import rfc3339
 
 Ref = Callable[[], str]
 

@@ -4,7 +4,8 @@ from datetime import UTC, date, datetime, timedelta
 
 import pytest
 
-from kernel.clock import DatabaseClock, add_months, business_date, rfc3339, start_of_day
+from kernel.calendar import add_months, business_date, rfc3339, start_of_day
+from kernel.clock import DatabaseClock
 from kernel.database import Connection, tell_time
 
 NOON = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)

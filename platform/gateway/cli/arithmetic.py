@@ -10,7 +10,8 @@ from typing import get_args
 
 import msgspec
 
-from kernel.clock import Clock, SystemClock, business_date
+from kernel.calendar import business_date
+from kernel.clock import Clock, SystemClock
 from kernel.errors import Refusal
 from partners.credit.annual_rate import PaymentRun, Unit, annual_rates
 from partners.credit.calendar import DayCount

@@ -9,7 +9,8 @@ from typing import Any
 from msgspec import structs
 
 from gateway.attach import attached
-from kernel.clock import DatabaseClock, business_date
+from kernel.calendar import business_date
+from kernel.clock import DatabaseClock
 from kernel.database import acquire, open_pool, tell_time, transaction
 from kernel.settings import Settings, from_environment
 from partners.registry import service as registry

@@ -4,7 +4,8 @@ from typing import Any
 
 from gateway.demo.instalments import accept_best_offer, return_all, show_statement
 from gateway.demo.telling import Teller, short, yuan
-from kernel.clock import SystemClock, rfc3339
+from kernel.calendar import rfc3339
+from kernel.clock import SystemClock
 
 ORDER_FEN = 129_900
 HOLD_POINTS = 500

@@ -3,7 +3,8 @@
 from typing import Any
 
 from gateway.demo.telling import Teller, percent, yuan
-from kernel.clock import SystemClock, rfc3339
+from kernel.calendar import rfc3339
+from kernel.clock import SystemClock
 
 READ_SECONDS = 8
 

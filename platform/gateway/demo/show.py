@@ -8,7 +8,8 @@ from pathlib import Path
 
 from gateway.demo.children import Children, Failed, Interrupted, last_words
 from gateway.sandbox import PARTNERS, partner_file
-from kernel.clock import SystemClock, business_date
+from kernel.calendar import business_date
+from kernel.clock import SystemClock
 
 READY_SECONDS = 180.0
 LISTENING_SECONDS = 20.0

@@ -19,7 +19,16 @@ from partners.credit.rules import (
     PlanNotVoidable,
     RefundExceedsCaptured,
 )
-from points.ledger.service import RefundAlreadyPosted, find_earning, lapse_due, read_balance, release_hold
+from points.ledger.rules import ManagedByPlan
+from points.ledger.service import (
+    RefundAlreadyPosted,
+    capture_hold,
+    find_earning,
+    lapse_due,
+    read_balance,
+    release_hold,
+    reverse,
+)
 from points.membership.service import list_entitlements, use_entitlement
 
 
@@ -120,9 +129,33 @@ async def test_a_void_does_not_mind_points_that_are_already_free(
     connection: Connection, counter: Any, now: datetime
 ) -> None:
     plan = await counter.authorise()
-    await release_hold(connection, hold_id=plan.hold_id, partner_id=counter.partner_id, now=now)
+    hold = {"hold_id": plan.hold_id, "partner_id": counter.partner_id, "now": now}
+    await release_hold(connection, **hold, manager="plan")
     voided = await service.void_plan(connection, plan_id=plan.id, partner_id=counter.partner_id, now=now)
     assert voided.state == "voided"
+
+
+async def test_nobody_but_the_plan_moves_its_points(
+    connection: Connection, counter: Any, now: datetime
+) -> None:
+    plan = await counter.authorise()
+    hold = {"hold_id": plan.hold_id, "partner_id": counter.partner_id, "now": now}
+    with pytest.raises(ManagedByPlan):
+        await release_hold(connection, **hold)
+    with pytest.raises(ManagedByPlan):
+        await capture_hold(connection, **hold)
+
+    await counter.capture(plan)
+    with pytest.raises(ManagedByPlan):
+        await reverse(
+            connection,
+            operation_id=plan.hold_id,
+            partner_id=counter.partner_id,
+            side="spend",
+            refund_ref="r",
+            refunded_fen=1,
+            now=now,
+        )
 
 
 async def test_an_authorisation_lapses_at_its_deadline_whether_or_not_it_was_booked(

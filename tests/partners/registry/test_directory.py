@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import pytest
 
-from kernel.database import Pool, open_pool, transaction
+from kernel.database import DatabaseBusy, Pool, open_pool, transaction
 from partners.registry import service
 from partners.registry.directory import AppDirectory
 from partners.registry.model import App
@@ -105,5 +105,5 @@ async def test_without_the_database_there_is_no_answer(own_pool: Pool, app: App)
     await directory.find(app.client_id)
     await own_pool.close()
     timer.seconds = 2
-    with pytest.raises(Exception, match="pool is closed"):
+    with pytest.raises(DatabaseBusy):
         await directory.find(app.client_id)

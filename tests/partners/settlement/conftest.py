@@ -5,12 +5,12 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from kernel.calendar import business_date
 from kernel.caller import MemberRef
-from kernel.clock import business_date
 from kernel.database import Connection
 from kernel.ids import new_id
 from points.ledger import service as ledger
-from points.ledger.model import EarnPosting, Grant
+from points.ledger.model import EarnPosting, Grant, Side
 from points.membership.service import enrol_members
 
 
@@ -73,11 +73,12 @@ class Shop:
         await ledger.capture_hold(self.connection, hold_id=hold.id, partner_id=self.partner_id, now=self.now)
         return hold.id
 
-    async def refund(self, operation_id: UUID, fen: int) -> None:
+    async def refund(self, side: Side, operation_id: UUID, fen: int) -> None:
         await ledger.reverse(
             self.connection,
             operation_id=operation_id,
             partner_id=self.partner_id,
+            side=side,
             refund_ref=str(uuid4()),
             refunded_fen=fen,
             now=self.now,

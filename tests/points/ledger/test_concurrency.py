@@ -113,6 +113,7 @@ async def test_parallel_refunds_together_stay_within_the_order(bank: Bank, pool:
                 connection,
                 operation_id=earned.operation_id,
                 partner_id=bank.partner_id,
+                side="earn",
                 refund_ref=ref,
                 refunded_fen=3_000,
                 now=bank.now,

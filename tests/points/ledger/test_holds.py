@@ -116,6 +116,7 @@ async def test_released_points_repay_arrears_first(bank: Bank, connection: Conne
         connection,
         operation_id=earned.operation_id,
         partner_id=bank.partner_id,
+        side="earn",
         refund_ref="r",
         refunded_fen=10_000,
         now=bank.now,

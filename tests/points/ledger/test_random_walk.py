@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 from kernel.database import Connection, Pool
 from kernel.errors import Refusal
 from points.ledger import service
+from points.ledger.model import Side
 
 MakeBank = Callable[[datetime], Any]
 
@@ -72,9 +73,9 @@ class Walk:
                 hold_id = self.holds[which % len(self.holds)]
                 await service.release_hold(connection, hold_id=hold_id, now=self.now, **partner)
             case ("refund_earning", which, fen) if self.earnings:
-                await self.refund(self.earnings[which % len(self.earnings)], fen)
+                await self.refund("earn", self.earnings[which % len(self.earnings)], fen)
             case ("refund_spend", which, fen) if self.holds:
-                await self.refund(self.holds[which % len(self.holds)], fen)
+                await self.refund("spend", self.holds[which % len(self.holds)], fen)
             case ("wait", seconds):
                 self.now += timedelta(seconds=seconds)
             case ("lapse",):
@@ -82,12 +83,13 @@ class Walk:
             case ("expire",):
                 await service.expire_due(connection, limit=50, now=self.now)
 
-    async def refund(self, operation_id: UUID, fen: int) -> None:
+    async def refund(self, side: Side, operation_id: UUID, fen: int) -> None:
         self.refunds += 1
         await service.reverse(
             self.connection,
             operation_id=operation_id,
             partner_id=self.bank.partner_id,
+            side=side,
             refund_ref=f"r{self.refunds}",
             refunded_fen=fen,
             now=self.now,

@@ -22,7 +22,7 @@ Bank = Any
 async def refund(
     bank: Bank, connection: Connection, operation_id: UUID, fen: int, ref: str = "r1", **changes: Any
 ) -> Reversal:
-    arguments = {"partner_id": bank.partner_id, "now": bank.now} | changes
+    arguments = {"partner_id": bank.partner_id, "side": "earn", "now": bank.now} | changes
     return await service.reverse(
         connection, operation_id=operation_id, refund_ref=ref, refunded_fen=fen, **arguments
     )
@@ -128,10 +128,10 @@ async def test_a_spend_comes_back_to_its_lots_in_reverse_order(bank: Bank, conne
     await bank.earn(connection, member, 100, expires_in=timedelta(days=10))
     await bank.earn(connection, member, 100, expires_in=timedelta(days=20))
     hold_id = await bank.spend(connection, member, 150)
-    reversal = await refund(bank, connection, hold_id, 60)
+    reversal = await refund(bank, connection, hold_id, 60, side="spend")
     assert reversal.points_restored == 60
     assert await bank.lots(connection, member) == [(100, 10, 0), (100, 100, 0)]
-    reversal = await refund(bank, connection, hold_id, 90, "r2")
+    reversal = await refund(bank, connection, hold_id, 90, "r2", side="spend")
     assert reversal.points_restored == 90
     assert await bank.lots(connection, member) == [(100, 100, 0), (100, 100, 0)]
     assert await bank.audit(connection, member) == []
@@ -144,7 +144,7 @@ async def test_points_of_a_lot_that_has_ended_come_back_as_a_child_with_grace(
     await bank.earn(connection, member, 100, expires_in=timedelta(days=10))
     hold_id = await bank.spend(connection, member, 100)
     later = bank.now + timedelta(days=11)
-    reversal = await refund(bank, connection, hold_id, 100, now=later)
+    reversal = await refund(bank, connection, hold_id, 100, now=later, side="spend")
     assert reversal.points_restored == 100
     child = await connection.fetchrow(
         "SELECT parent_lot_seq, expires_at, remaining_points FROM ledger_lot WHERE member_id = $1 AND parent_lot_seq > 0",
@@ -162,7 +162,7 @@ async def test_restored_points_repay_arrears_first(bank: Bank, connection: Conne
     hold_id = await bank.spend(connection, member, 100)
     await refund(bank, connection, earned.operation_id, 3_000)
     later = bank.now + timedelta(days=11)
-    reversal = await refund(bank, connection, hold_id, 100, now=later)
+    reversal = await refund(bank, connection, hold_id, 100, now=later, side="spend")
     assert reversal.points_restored == 100
     assert (reversal.balance.available_points, reversal.balance.arrears_points) == (70, 0)
     assert await bank.audit(connection, member) == []
@@ -183,7 +183,7 @@ async def test_what_is_not_an_earning_or_a_capture_cannot_be_reversed(
     earned = await bank.earn(connection, member, 100)
     held = await bank.hold(connection, member, 50)
     with pytest.raises(OperationNotReversible) as refused:
-        await refund(bank, connection, held.id, 10)
+        await refund(bank, connection, held.id, 10, side="spend")
     assert refused.value.facts == {"state": "open"}
     reversal = await refund(bank, connection, earned.operation_id, 100)
     with pytest.raises(OperationNotReversible):
@@ -196,7 +196,7 @@ async def test_settlement_reads_every_change_once(bank: Bank, connection: Connec
     member = await bank.enrol(connection)
     earned = await bank.earn(connection, member, 100, unit_cost_e6=800_000)
     hold_id = await bank.spend(connection, member, 40)
-    await refund(bank, connection, hold_id, 10)
+    await refund(bank, connection, hold_id, 10, side="spend")
     await refund(bank, connection, earned.operation_id, 10_000)
     lines = await connection.fetch(
         """SELECT kind, sum(points)::int, sum(amount_fen)::int FROM ledger_settlement_source
