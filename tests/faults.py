@@ -1,6 +1,7 @@
 """A `tessera serve` of a test's own, and the processes it is made of: found from outside, and hurt."""
 
 import os
+import re
 import select
 import signal
 import socket
@@ -15,7 +16,7 @@ from typing import Any
 import msgspec
 
 from gateway.credentials import Credentials, read_credentials
-from kernel.supervisor.process import free_port, spawn, wait_until
+from kernel.supervisor.process import free_port, spawn, titled, wait_until
 
 READY_SECONDS = 60.0
 STOP_SECONDS = 40.0
@@ -24,12 +25,15 @@ STOP_SECONDS = 40.0
 class Serve:
     """One platform on one data directory and one port, which may be ended and started again."""
 
-    def __init__(self, root: Path, *options: str, environment: Mapping[str, str] | None = None) -> None:
+    def __init__(
+        self, root: Path, *options: str, workers: int = 2, environment: Mapping[str, str] | None = None
+    ) -> None:
         self.data_dir = root / "data"
         self.log = root / "serve.log"
         self.port = free_port()
         self.base_url = f"http://127.0.0.1:{self.port}"
-        self._options = options
+        self._workers = workers
+        self._options = ("--workers", str(workers), *options)
         self._environment = clean_environment() | dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
@@ -132,6 +136,17 @@ class Serve:
         (found,) = (pid for pid, words in children_of(self.pid).items() if "tessera-valkey-" in words)
         return found
 
+    def tags(self) -> set[str]:
+        """What the titles of its servers carry."""
+        words = " ".join(children_of(self.pid).values())
+        return set(re.findall(r"tessera-(?:postgres|valkey)-[0-9a-f]+", words))
+
+    def is_whole(self) -> bool:
+        """Whether it has all the workers it was told to have."""
+        words = list(children_of(self.pid).values())
+        http = sum(" http --fd" in one for one in words)
+        return (http, sum(one.endswith(" worker") for one in words)) == (self._workers, 1)
+
     def family(self) -> list[int]:
         """It, its children and theirs."""
         return [self.pid, *(pid for child in children_of(self.pid) for pid in (child, *children_of(child)))]
@@ -190,6 +205,11 @@ def alive(pids: Iterable[int]) -> list[int]:
             if Path("/proc", str(pid), "stat").read_text().rpartition(")")[2].split()[0] != "Z":
                 found.append(pid)
     return found
+
+
+def left_of(tags: Iterable[str]) -> list[int]:
+    """The servers that still carry one of `tags`."""
+    return [pid for tag in tags for program in ("postgres", "valkey-server") for pid in titled(program, tag)]
 
 
 def gone(pids: Sequence[int], seconds: float = STOP_SECONDS) -> bool:

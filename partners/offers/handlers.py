@@ -120,7 +120,7 @@ class AcceptRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     jws: Annotated[str | None, Meta(description="The signed quote; must be the one issued.")] = None
 
 
-class DecisionView(Struct, frozen=True, kw_only=True):
+class AcceptedDecision(Struct, frozen=True, kw_only=True):
     """What was decided. Reasons that would tell of a member's credit stay with the bank."""
 
     outcome: Outcome
@@ -131,7 +131,7 @@ class ApplicationView(Struct, frozen=True, kw_only=True):
     """The application an acceptance made."""
 
     id: str
-    decision: DecisionView
+    decision: AcceptedDecision
 
 
 class PlanView(Struct, frozen=True, kw_only=True):
@@ -259,7 +259,7 @@ async def accept_quote(
     return AcceptAnswer(
         application=ApplicationView(
             id=to_wire("apl", answer.application_id),
-            decision=DecisionView(outcome=answer.decision.outcome, reason_codes=[answer.decision.outcome]),
+            decision=AcceptedDecision(outcome=answer.decision.outcome, reason_codes=[answer.decision.outcome]),
         ),
         plan=None
         if plan is None

@@ -11,6 +11,8 @@ from litestar import Litestar
 
 from kernel.pages import LIMIT_MAX
 
+SCHEMAS = "#/components/schemas/"
+
 PROBLEM_STATUSES = {
     "400": "The request cannot be understood.",
     "401": "The request does not prove who is asking.",
@@ -64,6 +66,26 @@ PROOF = {
 }
 
 
+INTRODUCTION = (
+    "A bank's open partner platform: points, membership tiers and instalments in partners' own scenes. "
+    "Get a token at `/oauth2/token` with `private_key_jwt` and DPoP; send `Authorization: DPoP` and a fresh proof with "
+    "every call, and an `Idempotency-Key` with every call that creates or moves value."
+)
+
+#: sections of the reference, in reading order, with the paths that belong to each
+SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
+    ("Getting in", "Tokens, keys and metadata.", ("/oauth2/", "/.well-known/")),
+    ("Self", "Who the platform takes you for.", ("/v1/keys", "/v1/me")),
+    ("Members", "The bank's customers as you know them.", ("/v1/members",)),
+    ("Points", "Earn, hold, spend, undo.", ("/v1/points",)),
+    ("Offers", "Search, quote, disclose, accept.", ("/v1/offers", "/v1/quotes")),
+    ("Plans", "Instalment plans and what happens to them.", ("/v1/applications", "/v1/plans")),
+    ("Entitlements", "Rights of a tier or an offer.", ("/v1/entitlements",)),
+    ("Events", "What happened, by webhook or on request.", ("/v1/events", "/v1/webhook_endpoints")),
+    ("Settlement", "What bank and partner owe each other.", ("/v1/settlement_batches",)),
+    ("Health", "Is it alive, is it ready, what does a code mean.", ("/livez", "/readyz", "/problems")),
+)
+
 TOKEN_FORM = {
     "type": "object",
     "required": ["grant_type", "client_assertion_type", "client_assertion"],
@@ -103,20 +125,53 @@ def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str])
             "flows": {"clientCredentials": {"tokenUrl": f"{base_url}/oauth2/token", "scopes": scopes}},
         }
     }
-    options = dict(_options(litestar))
+    document["info"] |= {
+        "description": INTRODUCTION,
+        "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+    }
+    document["tags"] = [{"name": name, "description": about} for name, about, _ in SECTIONS]
+    handlers = dict(_handlers(litestar))
     for path, item in document.get("paths", {}).items():
         for method, operation in item.items():
-            _finish_operation(operation, options.get((method, path), {}))
+            handler = handlers[method, path]
+            _describe_operation(operation, handler, path)
+            _finish_operation(operation, handler.opt)
     _finish_token_endpoint(document["paths"]["/oauth2/token"]["post"])
-    return {key: _whole_numbers(value) for key, value in document.items()}
+    names = {name: _short(name) for name in components["schemas"]}
+    components["schemas"] = {names[name]: schema for name, schema in components["schemas"].items()}
+    return {key: _cleaned(value, names) for key, value in document.items()}
 
 
-def _options(litestar: Litestar) -> Iterator[tuple[tuple[str, str], dict[str, Any]]]:
-    """What each route declared, by method and path as OpenAPI writes them."""
+def _handlers(litestar: Litestar) -> Iterator[tuple[tuple[str, str], Any]]:
+    """Every route's handler, by method and path as OpenAPI writes them."""
     for route in litestar.routes:
         for handler in getattr(route, "route_handlers", []):
             for method in handler.http_methods:
-                yield (str(method).lower(), route.path_format), handler.opt
+                yield (str(method).lower(), route.path_format), handler
+
+
+def _describe_operation(operation: dict[str, Any], handler: Any, path: str) -> None:
+    """The handler's own sentence as summary, its name as the operation's, the resource as its section."""
+    sentence, _, more = (handler.fn.__doc__ or "").strip().partition("\n\n")
+    operation["summary"] = " ".join(sentence.split()).removesuffix(".")
+    operation.pop("description", None)
+    if more:
+        operation["description"] = " ".join(more.split())
+    operation["operationId"] = handler.handler_name + (
+        "_at_path" if path.endswith("protected-resource/v1") else ""
+    )
+    operation["tags"] = [section_of(path)]
+
+
+def section_of(path: str) -> str:
+    """The section with the longest prefix of `path`."""
+    fitting = [
+        (len(prefix), name)
+        for name, _, prefixes in SECTIONS
+        for prefix in prefixes
+        if path.startswith(prefix)
+    ]
+    return max(fitting)[1]
 
 
 def _finish_operation(operation: dict[str, Any], opt: dict[str, Any]) -> None:
@@ -159,10 +214,18 @@ def _finish_token_endpoint(operation: dict[str, Any]) -> None:
         }
 
 
-def _whole_numbers(node: Any) -> Any:
-    """1000.0 as 1000: our schemas have no other numbers."""
+def _short(name: str) -> str:
+    """`Page_points.ledger.bodies.EntryView_` is EntryViewPage: a partner has no use for our module names."""
+    return f"{name.rpartition('.')[2].rstrip('_')}Page" if name.startswith("Page_") else name
+
+
+def _cleaned(node: Any, names: dict[str, str]) -> Any:
+    """Whole numbers as integers (our schemas have no others), references under the short names."""
     if isinstance(node, dict):
-        return {key: _whole_numbers(value) for key, value in node.items()}
+        return {
+            key: f"{SCHEMAS}{names[value.removeprefix(SCHEMAS)]}" if key == "$ref" else _cleaned(value, names)
+            for key, value in node.items()
+        }
     if isinstance(node, list):
-        return [_whole_numbers(value) for value in node]
+        return [_cleaned(value, names) for value in node]
     return int(node) if isinstance(node, float) and node.is_integer() else node

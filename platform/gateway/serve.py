@@ -5,6 +5,7 @@ child dies with it, even when it is killed (kernel/supervisor/process.py).
 """
 
 import asyncio
+import errno
 import os
 import signal
 import socket
@@ -28,10 +29,11 @@ from gateway.runtime import Runtime
 from kernel import migrate
 from kernel.database import transaction
 from kernel.settings import PREFIX, Secret, Settings, SettingsError
-from kernel.supervisor.process import Child, spawn
+from kernel.supervisor.process import Child, spawn, wait_until
 
 log = structlog.get_logger("serve")
 
+BIND_SECONDS = 2.0
 READY_SECONDS = 30.0
 TICK_SECONDS = 0.2
 RESPAWN_PAUSE_SECONDS = 1.0
@@ -55,6 +57,8 @@ def serve(settings: Settings, *, port: int, ops_port: int | None) -> int:
         metrics = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tessera-metrics-")))
         crew = _Crew(settings, listener, metrics)
         stack.callback(crew.stop)
+        # Before the workers finish: a connection nobody will accept is refused rather than left waiting.
+        stack.callback(listener.close)
         crew.fill()
         if ops_port is not None:
             _serve_metrics(ops_port, metrics)
@@ -154,13 +158,24 @@ def _listen(port: int) -> Generator[socket.socket, None, None]:
     """The socket all workers accept from, so that a worker may die without a connection being refused."""
     with socket.socket(socket.AF_INET, socket.SOCK_STREAM) as listener:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        try:
-            listener.bind((HOST, port))
-        except OSError:
-            raise SettingsError(f"port {port} of {HOST} is in use") from None
+        # The workers of a `serve` that was killed let go of the port within moments.
+        if not wait_until(lambda: _bound(listener, port), BIND_SECONDS):
+            raise SettingsError(f"port {port} of {HOST} is in use")
         listener.listen(2_048)
         listener.set_inheritable(True)
         yield listener
+
+
+def _bound(listener: socket.socket, port: int) -> bool:
+    try:
+        listener.bind((HOST, port))
+    except OverflowError:
+        raise SettingsError(f"{port} is not a port") from None
+    except OSError as fault:
+        if fault.errno != errno.EADDRINUSE:
+            raise SettingsError(f"port {port} of {HOST} cannot be used: {fault.strerror}") from None
+        return False
+    return True
 
 
 def _await_ready(address: str, ending: threading.Event) -> None:
@@ -182,4 +197,7 @@ def _serve_metrics(port: int, directory: Path) -> None:
     """All workers' numbers added up, on the loopback address only."""
     registry = CollectorRegistry()
     MultiProcessCollector(registry, path=str(directory))  # type: ignore[no-untyped-call]  # the library is untyped here
-    start_http_server(port, addr=HOST, registry=registry)
+    try:
+        start_http_server(port, addr=HOST, registry=registry)
+    except OSError as fault:
+        raise SettingsError(f"the ops port {port} of {HOST} cannot be used: {fault.strerror}") from None

@@ -82,7 +82,7 @@ class HoldView(Struct, frozen=True, kw_only=True):
     expires_at: datetime
 
 
-class CaptureRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class HoldCapture(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """How much of a hold to spend."""
 
     points: PositivePoints | None = None

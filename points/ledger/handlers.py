@@ -15,7 +15,7 @@ from kernel.pages import CursorSeal, Page, check_limit
 from points.ledger import service
 from points.ledger.bodies import (
     CapturedView,
-    CaptureRequest,
+    HoldCapture,
     EntryView,
     HoldRequest,
     HoldView,
@@ -141,10 +141,10 @@ async def capture_hold(
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     now: NamedDependency[datetime],
-    data: JSONBody[CaptureRequest | None] = None,
+    data: JSONBody[HoldCapture | None] = None,
 ) -> CapturedView:
     """Spend a hold's points, or some of them; the rest is released."""
-    asked = data or CaptureRequest()
+    asked = data or HoldCapture()
     outcome = await service.capture_hold(
         connection,
         hold_id=from_wire("hld", id),

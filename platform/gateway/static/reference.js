@@ -4,5 +4,7 @@ Scalar.createApiReference("#reference", {
   withDefaultFonts: false,
   telemetry: false,
   agent: { disabled: true },
+  mcp: { disabled: true },
+  showDeveloperTools: "never",
   hideClientButton: true,
 });
