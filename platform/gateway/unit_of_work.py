@@ -9,6 +9,7 @@ import asyncio
 from typing import Any, cast
 
 import asyncpg
+import structlog
 from asyncpg.transaction import Transaction
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
@@ -17,10 +18,21 @@ from gateway.problems import render
 from gateway.requests import OneTimeProof, Passage
 from gateway.runtime import Runtime
 from kernel import idempotency
-from kernel.database import AWAY, ROLL_BACK_SECONDS, Connection, acquire, commit, drop, roll_back
+from kernel.database import (
+    AWAY,
+    ROLL_BACK_SECONDS,
+    Connection,
+    DatabaseBusy,
+    acquire,
+    commit,
+    drop,
+    roll_back,
+)
 from kernel.errors import Refusal
 from kernel.one_time import use_once
 from partners.oauth.access import InvalidDpopProof
+
+log = structlog.get_logger("unit_of_work")
 
 _KEY = "tessera.work"
 READS = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -108,16 +120,22 @@ class UnitOfWork(ASGIMiddleware):
                 await next_app(scope, receive, answer)
             await work.end()
         except Refusal as refusal:
-            passage.refused = refusal.code
-            await work.end()
-            if answer.left:
-                return  # of a read: it was answered, and there was nothing to commit
-            rendered = render(refusal, base_url=passage.base_url, trace_id=passage.request_id)
-            answer.replace(rendered.status, rendered.headers, rendered.body)
+            await self._refuse(refusal, passage, work, answer)
+        except AWAY as failure:
+            log.warning("database_busy", error=type(failure).__name__)
+            await self._refuse(DatabaseBusy(), passage, work, answer)
         except BaseException:
             await work.abandon()
             raise
         await answer.flush()
+
+    async def _refuse(self, refusal: Refusal, passage: Passage, work: Work, answer: "_HeldAnswer") -> None:
+        """Undo, and say why; unless it is a read whose answer has left, for then there was nothing to commit."""
+        passage.refused = refusal.code
+        await work.end()
+        if not answer.left:
+            rendered = render(refusal, base_url=passage.base_url, trace_id=passage.request_id)
+            answer.replace(rendered.status, rendered.headers, rendered.body)
 
     async def _answer_once(
         self, scope: Scope, receive: Receive, answer: "_HeldAnswer", next_app: ASGIApp, work: Work

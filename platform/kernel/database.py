@@ -37,6 +37,7 @@ RELEASE_SECONDS = 1.0
 AWAY = (
     OSError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # a statement sent between the server's farewell and the end of the connection
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
@@ -107,7 +108,8 @@ async def acquire(pool: Pool) -> AsyncGenerator[Connection, None]:
         drop(connection)
         raise
     finally:
-        await pool.release(connection, timeout=RELEASE_SECONDS)
+        with suppress(asyncpg.PostgresError, *AWAY):  # what cannot be given back, the pool has closed
+            await pool.release(connection, timeout=RELEASE_SECONDS)
 
 
 @asynccontextmanager
