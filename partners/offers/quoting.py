@@ -26,6 +26,7 @@ from partners.offers.rules import (
     OfferNotOnSale,
     check_amount,
     check_cart,
+    check_instalments,
     check_on_sale,
     check_term,
     entitlement_of,
@@ -73,6 +74,7 @@ async def issue_quote(
         down_payment_fen=request.down_payment_fen,
         available=available,
     )
+    check_instalments(request.periods, price.financed_fen)
     quote = _draw_up(request, version, price, partner_id=partner_id, signer=signer, now=now)
     await queries.insert_quote(connection, quote)
     await tell(connection, quote, "quote.issued", now=now)

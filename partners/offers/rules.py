@@ -149,6 +149,12 @@ def check_term(doc: OfferDoc, periods: int) -> None:
         raise TermNotOffered(periods=periods)
 
 
+def check_instalments(periods: int, financed_fen: int) -> None:
+    """Every instalment repays something: a quote has as many as it says."""
+    if financed_fen < periods:
+        raise TermNotOffered(periods=periods, amount_financed_fen=financed_fen)
+
+
 def price_cart(doc: OfferDoc, total_fen: int, *, points: int, down_payment_fen: int, available: int) -> Price:
     """Discount off the whole cart first, then points, then the down payment; the rest is financed."""
     discount_fen = discount_on(doc, total_fen)

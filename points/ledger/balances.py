@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
+from uuid import UUID
 
 from kernel.caller import MemberRef
 from kernel.database import Connection
@@ -26,10 +27,20 @@ async def list_expiring(
 
 
 async def list_entries(
-    connection: Connection, member: MemberRef, *, before_seq: int | None = None, limit: int
+    connection: Connection,
+    member: MemberRef,
+    *,
+    partner_id: UUID,
+    before_seq: int | None = None,
+    limit: int,
 ) -> list[ListedEntry]:
-    """Entries newest first, those numbered below `before_seq`."""
-    return await queries.list_entries(connection, member, before_seq=before_seq or 2**63 - 1, limit=limit)
+    """Entries of the partner's own operations, newest first, those numbered below `before_seq`.
+
+    Another's would show what the member does elsewhere, and join the subjects under which the two know the member.
+    """
+    return await queries.list_entries(
+        connection, member, partner_id=partner_id, before_seq=before_seq or 2**63 - 1, limit=limit
+    )
 
 
 async def expire_due(connection: Connection, *, limit: int, now: datetime) -> int:

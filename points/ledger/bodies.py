@@ -29,7 +29,7 @@ class EntryView(Struct, frozen=True, kw_only=True):
     """One debit and one credit of a member's wallet."""
 
     operation_id: str
-    #: gapless number within the wallet
+    #: number within the wallet; those of other partners' operations are not shown
     seq: int
     kind: OperationKind
     debit: str

@@ -77,14 +77,16 @@ async def list_entries(
     limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
 ) -> Page[EntryView]:
-    """List the entries of a member's wallet, newest first."""
+    """List what your operations entered in a member's wallet, newest first."""
     check_limit(limit)
     member = await subjects.resolve_one(connection, caller, sub, scope=READ, now=now)
     binding = f"{caller.client_id}:entries:{sub}"
     before = None if cursor is None else int(cursors.open(binding, cursor))
-    found = await service.list_entries(connection, member, before_seq=before, limit=limit)
-    more = cursors.seal(binding, found[-1].seq) if found and found[-1].seq > 1 else None
-    return Page(data=[_entry(entry) for entry in found], next_cursor=more)
+    found = await service.list_entries(
+        connection, member, partner_id=caller.partner_id, before_seq=before, limit=limit + 1
+    )
+    more = cursors.seal(binding, found[limit - 1].seq) if len(found) > limit else None
+    return Page(data=[_entry(entry) for entry in found[:limit]], next_cursor=more)
 
 
 @post("/v1/points/quotes", scope=SPEND, level="A1", status_code=200)

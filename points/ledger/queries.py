@@ -107,7 +107,7 @@ SELECT expires_at, sum(remaining_points - held_points)::bigint AS points
  LIMIT $4
 """
 
-# Newest first; seq is gapless, so it is the cursor.
+# Newest first, by number within the wallet.
 LIST_ENTRIES = """
 SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, credited.name AS credit, entry.points,
        entry.available_after, entry.held_after, entry.pending_after, entry.arrears_after, entry.recorded_at
@@ -118,8 +118,9 @@ SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, cre
   JOIN ledger_account AS debited ON debited.code = entry.debit_account
   JOIN ledger_account AS credited ON credited.code = entry.credit_account
  WHERE entry.bucket = $1 AND entry.member_id = $2 AND entry.point_type = 1 AND entry.seq < $3
+   AND operation.partner_id = $4
  ORDER BY entry.seq DESC
- LIMIT $4
+ LIMIT $5
 """
 
 FIND_OPERATION = """
@@ -224,9 +225,11 @@ async def list_expiring(
 
 
 async def list_entries(
-    connection: Connection, member: MemberRef, *, before_seq: int, limit: int
+    connection: Connection, member: MemberRef, *, partner_id: UUID, before_seq: int, limit: int
 ) -> list[ListedEntry]:
-    records = await connection.fetch(LIST_ENTRIES, member.bucket, member.member_id, before_seq, limit)
+    records = await connection.fetch(
+        LIST_ENTRIES, member.bucket, member.member_id, before_seq, partner_id, limit
+    )
     return [read(record, ListedEntry) for record in records]
 
 

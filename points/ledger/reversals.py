@@ -119,7 +119,7 @@ async def _claw_back(
     lots = await queries.list_lots_to_reverse(connection, operation.member, operation_id=operation.id)
     origin = [lot for lot in lots if lot.operation_id == operation.id]
     _, live = split_expired(lots, now)
-    takes = take_back(live, [lot for lot in origin if lot.is_live(now)], points)
+    takes = take_back(live, origin, points)
     journal.post(reversal_id, Account.AVAILABLE, Account.ISSUED, takes, "claw")
     owed = points - sum(taken.points for taken in takes)
     if owed == 0:

@@ -140,11 +140,15 @@ def take(lots: Iterable[Lot], points: int) -> list[Take]:
 
 
 def take_back(lots: Sequence[Lot], origin: Sequence[Lot], points: int) -> list[Take]:
-    """Which free points pay for reversing an earning: its own lots' first, then its funders' in spend order."""
+    """Which of the free points in `lots` pay for reversing an earning: those of its own lots first, then of its funders.
+
+    The lots of the earning tell the funders even when they have ended and are not among `lots` any more.
+    """
     own = {lot.lot_seq for lot in origin}
     funders = {lot.funder_id for lot in origin}
-    others = (lot for lot in lots if lot.lot_seq not in own and lot.funder_id in funders)
-    return take([*origin, *others], points)
+    mine = [lot for lot in lots if lot.lot_seq in own]
+    others = [lot for lot in lots if lot.lot_seq not in own and lot.funder_id in funders]
+    return take([*mine, *others], points)
 
 
 def split_capture(pinned: Sequence[HoldLot], points: int) -> tuple[list[Take], list[Take]]:

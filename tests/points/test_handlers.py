@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
 from typing import Any, cast
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import httpx
 import pytest
@@ -330,6 +330,19 @@ async def test_entries_are_paged_to_the_first(desk: Desk) -> None:
     _, last = await desk.get(f"/v1/members/ann/points/entries?limit=2&cursor={page['next_cursor']}")
     assert [entry["seq"] for entry in last["data"]] == [1]
     assert last["next_cursor"] is None
+
+
+async def test_entries_show_no_operation_of_another_partner(desk: Desk) -> None:
+    """An operation's id seen at two partners would join the two subjects under which they know the member."""
+    member = await desk.enrol("ann")
+    own = await desk.earn("ann", "order-1", 10)
+    partner_id, desk.bank.partner_id = desk.bank.partner_id, uuid4()
+    await desk.earn("ann", "order-1", 20)
+    await desk.bank.hold(desk.connection, member, 5)
+    desk.bank.partner_id = partner_id
+    _, page = await desk.get("/v1/members/ann/points/entries")
+    assert {entry["operation_id"] for entry in page["data"]} == {own["id"]}
+    assert page["next_cursor"] is None
 
 
 async def test_consent_is_asked_for_the_scope_in_use(desk: Desk) -> None:

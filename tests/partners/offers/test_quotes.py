@@ -106,6 +106,17 @@ async def test_an_offer_is_quoted_only_while_it_is_on_sale(
     assert (await shop.accept(connection, issued, now=now)).plan is not None
 
 
+async def test_a_quote_has_as_many_instalments_as_it_says(
+    connection: Connection, shop: Any, now: datetime
+) -> None:
+    """10,000 less 500 off, 4,749 in points and 4,747 down leave 4 fen: no twelve instalments can be made of them."""
+    small = {"points": 4_749, "down_payment_fen": 4_747}
+    with pytest.raises(TermNotOffered):
+        await shop.quote(connection, shop.cart(10_000), periods=12, **small, now=now)
+    quote = await shop.quote(connection, shop.cart(10_000), periods=3, **small, now=now)
+    assert [row.principal_fen for row in quote.doc.schedule] == [1, 1, 2]
+
+
 async def test_the_smallest_cart_takes_the_largest_discount_and_down_payment(
     connection: Connection, shop: Any, now: datetime
 ) -> None:

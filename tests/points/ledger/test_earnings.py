@@ -134,12 +134,14 @@ async def test_entries_come_in_pages_newest_first(bank: Bank, connection: Connec
     member = await bank.enrol(connection)
     for points in (1, 2, 3):
         await bank.earn(connection, member, points)
-    page = await service.list_entries(connection, member, limit=2)
+    page = await service.list_entries(connection, member, partner_id=bank.partner_id, limit=2)
     assert [(entry.seq, entry.points, entry.credit) for entry in page] == [
         (3, 3, "available"),
         (2, 2, "available"),
     ]
-    rest = await service.list_entries(connection, member, before_seq=2, limit=2)
+    rest = await service.list_entries(
+        connection, member, partner_id=bank.partner_id, before_seq=2, limit=2
+    )
     assert [(entry.seq, entry.available_after) for entry in rest] == [(1, 1)]
 
 

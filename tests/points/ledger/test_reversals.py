@@ -50,6 +50,20 @@ async def test_then_from_the_same_funders_lots(bank: Bank, connection: Connectio
     assert await bank.audit(connection, member) == []
 
 
+async def test_the_funder_is_remembered_when_the_lot_itself_has_ended(
+    bank: Bank, connection: Connection
+) -> None:
+    member = await bank.enrol(connection)
+    await bank.earn(connection, member, 100, funder_id=2, expires_in=timedelta(days=10))
+    earned = await bank.earn(connection, member, 100, expires_in=timedelta(days=1))
+    await bank.earn(connection, member, 100)
+    later = bank.now + timedelta(days=2)
+    reversal = await refund(bank, connection, earned.operation_id, 10_000, now=later)
+    assert (reversal.points_clawed_back, reversal.arrears_added) == (100, 0)
+    assert await bank.lots(connection, member) == [(100, 100, 0), (100, 0, 0), (100, 0, 0)]
+    assert await bank.audit(connection, member) == []
+
+
 async def test_other_funders_points_repay_what_is_owed_at_once(bank: Bank, connection: Connection) -> None:
     member = await bank.enrol(connection)
     await bank.earn(connection, member, 50, funder_id=2)
