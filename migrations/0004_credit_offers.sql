@@ -157,7 +157,8 @@ CREATE TABLE credit_plan (
     CONSTRAINT credit_plan_returns_what_was_paid CHECK (returned_fen <= principal_paid_fen)
 );
 CREATE INDEX credit_plan_id ON credit_plan (id);
-CREATE INDEX credit_plan_lapsing ON credit_plan (authorised_until) WHERE state = 'authorised';
+CREATE INDEX credit_plan_lapsing ON credit_plan (state, authorised_until)
+    WHERE state IN ('authorised', 'partially_captured');
 GRANT SELECT, INSERT ON credit_plan TO tessera_app;
 GRANT UPDATE (state, captured_fen, refunded_fen, released_fen, reduced_fen, returned_fen, principal_paid_fen,
     interest_paid_fen, fee_paid_fen, rows_paid, captures, schedule_version, entries, starts_on)

@@ -11,9 +11,9 @@ from kernel.ids import new_id, to_wire
 from partners.credit import queries
 from partners.credit.journal import capture_lines, repayment_lines
 from partners.credit.model import Capture, Plan
+from partners.credit.plans import lock_plan, tell
 from partners.credit.rules import NothingToRepay, check_capture, settle_state
 from partners.credit.schedules import reschedule
-from partners.credit.service import lock_plan, tell
 from points.earning.model import Activity, Earned
 from points.earning.service import earn
 from points.ledger.service import capture_hold

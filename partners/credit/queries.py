@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Any
+from typing import Any, Literal
 from uuid import UUID
 
 import msgspec
@@ -59,9 +59,9 @@ LOCK_PLAN = f"SELECT {_PLAN} FROM credit_plan WHERE id = $1 AND partner_id = $2 
 LIST_LAPSED = f"""
 SELECT {_PLAN}
   FROM credit_plan
- WHERE state = 'authorised' AND authorised_until <= $1
+ WHERE state = $1 AND state IN ('authorised', 'partially_captured') AND authorised_until <= $2
  ORDER BY authorised_until
- LIMIT $2
+ LIMIT $3
    FOR UPDATE SKIP LOCKED
 """  # noqa: S608 - a constant list
 
@@ -237,9 +237,15 @@ async def lock_plan(connection: Connection, plan_id: UUID, *, partner_id: UUID) 
     return read_if_any(await connection.fetchrow(LOCK_PLAN, plan_id, partner_id), Plan)
 
 
-async def list_lapsed(connection: Connection, *, limit: int, now: datetime) -> list[Plan]:
+async def list_lapsed(
+    connection: Connection,
+    state: Literal["authorised", "partially_captured"],
+    *,
+    limit: int,
+    now: datetime,
+) -> list[Plan]:
     """Authorisations past their time, the oldest first, so that none waits behind newer ones."""
-    return [read(record, Plan) for record in await connection.fetch(LIST_LAPSED, now, limit)]
+    return [read(record, Plan) for record in await connection.fetch(LIST_LAPSED, state, now, limit)]
 
 
 async def move_plan(connection: Connection, plan: Plan, *, present: str) -> None:

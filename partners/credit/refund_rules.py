@@ -1,5 +1,6 @@
 """Pure refund arithmetic: running totals decide every part, so any pieces of a refund end at the same books."""
 
+from bisect import bisect_right
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
@@ -65,6 +66,21 @@ def take_refund_apart(plan: Plan, amount_fen: int) -> RefundParts:
             subsidies_on(plan.terms, plan.carried_fen - reduced_fen - cash_fen),
         ),
     )
+
+
+def uncaptured_value(plan: Plan) -> int:
+    """The cart value that releases, when it is refunded, all that was never captured and nothing else.
+
+    A fen more of cart value is at most a fen more of principal, so some values come to it exactly; the greatest leaves
+    no odd fen of discount or points with goods that were not delivered.
+    """
+    wanted_fen = split_cart_value(plan.terms, plan.refunded_fen).financed_fen + plan.uncaptured_fen
+    above = bisect_right(
+        range(plan.total_fen + 1),
+        wanted_fen,
+        key=lambda value_fen: split_cart_value(plan.terms, value_fen).financed_fen,
+    )
+    return above - 1 - plan.refunded_fen
 
 
 def subsidies_on(terms: PlanTerms, principal_fen: int) -> tuple[FunderAmount, ...]:

@@ -11,10 +11,10 @@ from kernel.ids import new_id, to_wire
 from partners.credit import queries
 from partners.credit.journal import refund_lines
 from partners.credit.model import Plan, RefundParts, ScheduleRow, Statement
+from partners.credit.plans import lock_plan, tell
 from partners.credit.refund_rules import split_cart_value, spread_over_captures, take_refund_apart
 from partners.credit.rules import check_refund, settle_state
 from partners.credit.schedules import reduce_schedule
-from partners.credit.service import lock_plan, tell
 from points.ledger.model import Side
 from points.ledger.service import RefundAlreadyPosted, reverse
 from points.membership.service import revoke_entitlements

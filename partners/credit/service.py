@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Any
 from uuid import UUID
 
 from msgspec import Struct, structs
@@ -15,13 +14,18 @@ from kernel.ids import new_id, to_wire
 from kernel.outbox import Event, enqueue
 from partners.credit import queries
 from partners.credit.model import Application, Decision, Plan, PlanTerms, ScheduleRow
+from partners.credit.plans import lock_plan, tell
 from partners.credit.queries import ScheduleVersion
+from partners.credit.refund_rules import uncaptured_value
+from partners.credit.refunding import post_refund
 from partners.credit.rules import LIMIT_FEN, RULE_VERSION, check_void, decide_application
 from partners.credit.schedules import list_rows, schedule_terms
 from points.ledger.service import find_hold, place_hold, release_hold
 
 #: how long an authorisation, and the points held with it, can be captured
 AUTHORISATION = timedelta(days=7)
+#: the refund of what was not captured in time; no partner's reference has a space
+LAPSED_REF = "authorisation lapsed"
 
 
 class Answer(Struct, frozen=True, kw_only=True):
@@ -141,14 +145,6 @@ async def find_plan(connection: Connection, *, plan_id: UUID, partner_id: UUID) 
     return plan
 
 
-async def lock_plan(connection: Connection, *, plan_id: UUID, partner_id: UUID) -> Plan:
-    """The plan, locked before any of its points: everybody locks in this order."""
-    plan = await queries.lock_plan(connection, plan_id, partner_id=partner_id)
-    if plan is None:
-        raise Absent
-    return plan
-
-
 async def list_schedule(
     connection: Connection, plan: Plan
 ) -> tuple[list[ScheduleRow], list[ScheduleVersion]]:
@@ -173,12 +169,33 @@ async def _is_open(connection: Connection, hold_id: UUID, *, partner_id: UUID) -
 
 
 async def lapse_authorisations(connection: Connection, *, limit: int, now: datetime) -> int:
-    """Book the authorisations whose time is over; the ledger lapses their points by the same deadline."""
-    plans: Sequence[Plan] = await queries.list_lapsed(connection, limit=limit, now=now)
+    """Book the authorisations whose time is over; the ledger lapses the points of unused ones by the same deadline.
+
+    One that was captured in part is finished by itself: it moves points, and whoever locks a second wallet while
+    holding the books of a first may wait in a circle.
+    """
+    plans: Sequence[Plan] = await queries.list_lapsed(connection, "authorised", limit=limit, now=now)
     # Credit lines are locked in one order, so that two sweeps never wait for each other in a circle.
     for plan in sorted(plans, key=lambda plan: (plan.bucket, plan.member_id)):
         await _close_unused(connection, plan, "auth_expired", now=now)
-    return len(plans)
+    if plans:
+        return len(plans)
+    rests = await queries.list_lapsed(connection, "partially_captured", limit=1, now=now)
+    for plan in rests:
+        await _refund_rest(connection, plan, now=now)
+    return len(rests)
+
+
+async def _refund_rest(connection: Connection, plan: Plan, *, now: datetime) -> None:
+    """What was not captured in time was not delivered: limit, discount and points of it go back as in any refund."""
+    await post_refund(
+        connection,
+        plan_id=plan.id,
+        partner_id=plan.partner_id,
+        refund_ref=LAPSED_REF,
+        amount_fen=uncaptured_value(plan),
+        now=now,
+    )
 
 
 async def _close_unused(connection: Connection, plan: Plan, state: str, *, now: datetime) -> Plan:
@@ -187,22 +204,3 @@ async def _close_unused(connection: Connection, plan: Plan, state: str, *, now: 
     await queries.move_line(connection, plan.member, by_fen=-plan.financed_fen)
     await tell(connection, closed, f"plan.{state}", {}, now=now)
     return closed
-
-
-async def tell(
-    connection: Connection, plan: Plan, kind: str, facts: dict[str, Any], *, now: datetime
-) -> None:
-    """Write one fact about the plan to the outbox."""
-    event = Event(
-        bucket=plan.bucket,
-        partner_id=plan.partner_id,
-        type=kind,
-        aggregate=to_wire("pln", plan.id),
-        payload={
-            "plan_id": to_wire("pln", plan.id),
-            "order_ref": plan.terms.order_ref,
-            "state": plan.state,
-            **facts,
-        },
-    )
-    await enqueue(connection, [event], now=now)

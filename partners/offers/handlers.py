@@ -259,7 +259,9 @@ async def accept_quote(
     return AcceptAnswer(
         application=ApplicationView(
             id=to_wire("apl", answer.application_id),
-            decision=AcceptedDecision(outcome=answer.decision.outcome, reason_codes=[answer.decision.outcome]),
+            decision=AcceptedDecision(
+                outcome=answer.decision.outcome, reason_codes=[answer.decision.outcome]
+            ),
         ),
         plan=None
         if plan is None

@@ -12,24 +12,35 @@ class Clock(Protocol):
         ...
 
 
+#: what a monotonic timer may gain or lose: two ten-thousandths
+DRIFT = 0.0002
+#: differences below this do not matter to anybody
+TOLERANCE_SECONDS = 0.005
+
+
 class DatabaseClock:
     """The database's clock, carried forward by the process's monotonic timer.
 
     A gateway whose own wall clock is wrong still decides expiry as the database would: `set` is called at start
-    and every few seconds with a fresh reading (see kernel.database.read_time), so all processes agree to within
-    half a round trip. The clock never steps back.
+    and every few seconds with a fresh reading (see kernel.database.tell_time), so all processes agree to within
+    half a round trip. A reading that was long on its way is worse than what the timer makes of the last good one, and
+    is not taken. The clock never steps back.
     """
 
     def __init__(self, monotonic: Callable[[], float] = time.monotonic) -> None:
         self._monotonic = monotonic
         self._anchor: datetime | None = None
         self._anchored_at = 0.0
+        self._doubt = 0.0
         self._latest = datetime.min.replace(tzinfo=UTC)
 
     def set(self, reading: datetime, *, asked_at: float, answered_at: float) -> None:
-        """Anchor to `reading`, taken by the database between two monotonic instants of ours."""
-        self._anchor = reading.astimezone(UTC)
-        self._anchored_at = (asked_at + answered_at) / 2
+        """Anchor to `reading`, taken by the database between two monotonic instants of ours, unless we know better."""
+        taken_at, doubt = (asked_at + answered_at) / 2, (answered_at - asked_at) / 2
+        known_within = self._doubt + DRIFT * (taken_at - self._anchored_at) + TOLERANCE_SECONDS
+        if self._anchor is not None and doubt > known_within:
+            return
+        self._anchor, self._anchored_at, self._doubt = reading.astimezone(UTC), taken_at, doubt
 
     def now(self) -> datetime:
         if self._anchor is None:

@@ -34,7 +34,7 @@ from kernel.calendar import rfc3339
 from kernel.database import Connection
 from kernel.supervisor.process import wait_until
 
-LINES = int(os.environ.get("FAULT_LINES", "6000"))
+LINES = int(os.environ.get("FAULT_LINES", "5000"))
 CUSTOMERS = LINES // 3
 REFUNDS = LINES // 200
 IMPORT_SECONDS = 120.0
@@ -63,7 +63,6 @@ def serve() -> Generator[Serve, None, None]:
         yield serve
     finally:
         serve.reap()
-        shutil.copy(serve.log, "/tmp/faults-serve.log")
         shutil.rmtree(root)
 
 
@@ -153,11 +152,6 @@ def kill_http_worker(serve: Serve, _importer: subprocess.Popen[str]) -> None:
     os.kill(serve.http_workers()[0], signal.SIGKILL)
 
 
-def kill_all_http_workers(serve: Serve, _importer: subprocess.Popen[str]) -> None:
-    for pid in serve.http_workers():
-        os.kill(pid, signal.SIGKILL)
-
-
 def pause_http_worker(serve: Serve, _importer: subprocess.Popen[str]) -> None:
     pid = serve.http_workers()[0]
     os.kill(pid, signal.SIGSTOP)
@@ -178,7 +172,6 @@ FAULTS = (
     kill_session,
     kill_valkey,
     kill_http_worker,
-    kill_all_http_workers,
     pause_http_worker,
     kill_importer,
     kill_serve,
@@ -322,13 +315,6 @@ async def test_a_postgresql_that_pauses_loses_nothing(serve: Serve, partner: Par
     for number in range(10):
         await until_answered(partner, member, f"pause-{number}")
     balance = await partner.get(f"/v1/members/{member}/points")
-    if balance["available_points"] != 1000:
-        c = await asyncpg.connect(serve.announced()["database_url"])
-        print("ANSWERS", answers)
-        for r in await c.fetch("SELECT o.member_id, o.id,o.source_ref,o.points,o.recorded_at FROM ledger_operation o WHERE source_ref LIKE 'pause-%'"): print(r)
-        for r in await c.fetch("SELECT s.sub,w.* FROM ledger_wallet w JOIN oauth_subject s USING(bucket,member_id) WHERE w.member_id IN (SELECT member_id FROM ledger_operation WHERE source_ref LIKE 'pause-%')"): print(r)
-        print((await partner.get(f"/v1/members/{member}/points")), member)
-        print([(f.view,f.rows[:2]) for f in await books.check(c) if f.rows])
     assert balance["available_points"] == 10 * 100
 
 
@@ -396,6 +382,12 @@ async def test_the_end_waits_for_the_requests_in_flight(serve: Serve, partner: P
     assert serve.wait() == 0
     assert gone(family), alive(family)
     assert left_of(tags) == []
+
+
+def test_no_fault_was_taken_for_a_bug(serve: Serve) -> None:
+    said = serve.log.read_text()
+    assert "database_busy" in said
+    assert [line for line in said.splitlines() if "request_failed" in line or "edge_failed" in line] == []
 
 
 HOLD_WALLET = """

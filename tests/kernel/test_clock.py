@@ -42,6 +42,36 @@ def test_the_clock_never_steps_back() -> None:
     assert clock.now() == before
 
 
+@pytest.mark.parametrize(
+    ("trip_seconds", "error_seconds"),
+    [(0.010, 0.0), (3.0, 0.0), (0.009, 1.0)],
+    ids=["a little slower", "kept waiting", "as quick as ever"],
+)
+def test_a_reading_that_was_kept_waiting_is_not_taken(trip_seconds: float, error_seconds: float) -> None:
+    seconds = Seconds()
+    clock = DatabaseClock(seconds)
+    clock.set(NOON, asked_at=50.0, answered_at=50.001)
+    seconds.value += 10
+
+    # a reading that leads by the half of its trip, or (a clock that was put forward) by a second
+    led = NOON + timedelta(seconds=10 + trip_seconds / 2 + error_seconds)
+    clock.set(led, asked_at=60.0 - trip_seconds / 2, answered_at=60.0 + trip_seconds / 2)
+
+    error = (clock.now() - NOON - timedelta(seconds=10)).total_seconds()
+    assert error == pytest.approx(error_seconds, abs=0.01)
+
+
+def test_slow_readings_are_taken_when_there_are_no_better_ones_for_long() -> None:
+    seconds = Seconds()
+    clock = DatabaseClock(seconds)
+    clock.set(NOON, asked_at=50.0, answered_at=50.001)
+    seconds.value += 3_600
+
+    clock.set(NOON + timedelta(hours=2), asked_at=3_649.9, answered_at=3_650.1)
+
+    assert clock.now() == NOON + timedelta(hours=2)
+
+
 def test_a_clock_that_was_never_set_tells_no_time() -> None:
     with pytest.raises(RuntimeError):
         DatabaseClock().now()

@@ -174,6 +174,32 @@ async def test_an_authorisation_lapses_at_its_deadline_whether_or_not_it_was_boo
     assert await counter.line_used() == 0
 
 
+async def test_what_was_never_captured_is_refunded_when_the_authorisation_lapses(
+    connection: Connection, counter: Any, now: datetime
+) -> None:
+    """Or the limit would stay reserved for ever, and the partner keep discount and points for goods not delivered."""
+    before = await read_balance(connection, counter.member, now=now)
+    plan, _ = await counter.capture(await counter.authorise(), 27_500)
+    week = timedelta(days=7)
+    assert await service.lapse_authorisations(connection, limit=1_000, now=now + week) == 1
+    plan = await counter.find(plan)
+    assert (plan.state, plan.captured_fen, plan.released_fen) == ("active", 27_500, 82_500)
+    assert await counter.line_used() == 27_500
+    assert await balances(connection, plan.id) == {
+        "customer_receivable": 27_500,
+        "merchant_payable": -28_010,
+        "bank_discount_expense": 1_500,
+        "subsidy_income": -990,
+    }
+    balance = await read_balance(connection, counter.member, now=now)
+    assert balance.available_points - before.available_points == -1_000 + 275
+    assert await contradictions(connection) == []
+    assert await service.lapse_authorisations(connection, limit=1_000, now=now + week) == 0
+    statement = await counter.refund(plan, 30_000)
+    assert (statement.plan_state, statement.principal_reduced_fen) == ("fully_refunded", 27_500)
+    assert await balances(connection, plan.id) == {}
+
+
 async def test_another_partners_plan_and_application_are_absent(
     connection: Connection, counter: Any, counter_maker: Any, now: datetime
 ) -> None:

@@ -110,6 +110,7 @@ async def test_a_quote_has_as_many_instalments_as_it_says(
     connection: Connection, shop: Any, now: datetime
 ) -> None:
     """10,000 less 500 off, 4,749 in points and 4,747 down leave 4 fen: no twelve instalments can be made of them."""
+    await shop.give_points(connection, 4_749, now=now)
     small = {"points": 4_749, "down_payment_fen": 4_747}
     with pytest.raises(TermNotOffered):
         await shop.quote(connection, shop.cart(10_000), periods=12, **small, now=now)
