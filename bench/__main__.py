@@ -13,7 +13,9 @@ PARTS: dict[str, Callable[[Path | None], list[dict[str, Any]]]] = {"orders": ord
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench", description="Measure on servers of its own; nothing is left behind.")
+    parser = argparse.ArgumentParser(
+        prog="bench", description="Measure on servers of its own; nothing is left behind."
+    )
     parser.add_argument("--orders", type=Path, default=None, metavar="FILE", help="import this file")
     parser.add_argument("--only", choices=sorted(PARTS), default=None)
     parser.add_argument("--out", type=Path, default=Path("var/bench/latest.json"), metavar="FILE")

@@ -55,10 +55,11 @@ CREATE FUNCTION audit_hash(
     RETURN sha256(prev_hash || convert_to(
         jsonb_build_array(lane, seq, (extract(epoch FROM at) * 1000000)::bigint, actor, action, subject, detail)::text,
         'UTF8'));
+-- The only way in: it runs as the owner, so the application can neither write a record of its own making nor move a head.
 CREATE FUNCTION audit_append(
     p_lane int, p_at timestamptz, p_actor text, p_action text, p_subject text, p_detail jsonb
 ) RETURNS void
-    LANGUAGE plpgsql AS $$
+    LANGUAGE plpgsql SECURITY DEFINER SET search_path = public, pg_temp AS $$
 DECLARE
     head audit_lane;
     next_hash bytea;
@@ -69,8 +70,9 @@ BEGIN
     VALUES (head.lane, head.seq + 1, p_at, p_actor, p_action, p_subject, p_detail, head.hash, next_hash);
     UPDATE audit_lane SET seq = head.seq + 1, hash = next_hash WHERE lane = head.lane;
 END $$;
-GRANT SELECT, UPDATE ON audit_lane TO tessera_app;
-GRANT SELECT, INSERT ON audit_record TO tessera_app;
+REVOKE ALL ON FUNCTION audit_append FROM PUBLIC;
+GRANT EXECUTE ON FUNCTION audit_append TO tessera_app;
+GRANT SELECT ON audit_lane, audit_record TO tessera_app;
 
 -- Same key, same answer; the answer is deflated and sealed. `begin` serialises requests under one key until the end of the transaction.
 CREATE TABLE kernel_idempotency (

@@ -214,7 +214,8 @@ CREATE TABLE ledger_source_claim (
 GRANT SELECT, INSERT ON ledger_source_claim TO tessera_app;
 
 -- Points granted together. lot_seq is the seq of the entry that granted them. `remaining` still belongs to the
--- member, `held` of it is pinned by holds; the difference is free.
+-- member, `held` of it is pinned by holds; the difference is free. activates_at is NULL for points that may be spent at
+-- once: whoever reads them a millisecond earlier by another process's clock must not miss them.
 CREATE TABLE ledger_lot (
     bucket           smallint    NOT NULL,
     member_id        bigint      NOT NULL,
@@ -228,7 +229,7 @@ CREATE TABLE ledger_lot (
     campaign         text,
     rule_version     int,
     effective_at     timestamptz NOT NULL,
-    activates_at     timestamptz NOT NULL,
+    activates_at     timestamptz,
     expires_at       timestamptz,
     points           bigint      NOT NULL CHECK (points > 0),
     remaining_points bigint      NOT NULL,
@@ -360,7 +361,9 @@ CREATE AGGREGATE ledger_chain(head bytea, e ledger_entry) (SFUNC = ledger_chain_
 
 -- Writes what was decided under the wallets' locks. Entries come with the wallet's next numbers and balances; hash is
 -- filled in here. Everything else follows from them: lots from moves, wallets from their last entries, house slots
--- from the entries' house sides. Slots are shared between members, so they are locked last, in key order.
+-- from the entries' house sides. Slots are shared between members, so they are locked last, and in one order: by bucket,
+-- issued points after all others, because who writes twice in a transaction (a plan is captured or refunded: points
+-- spent or restored, then points earned or clawed back) comes to them last.
 --
 -- Whatever the tables' statistics say, every access here is by key: the settings keep a plan made on empty tables
 -- from scanning full ones, and spare a single posting the planning.
@@ -418,7 +421,7 @@ BEGIN
             SELECT e.bucket, e.credit_account, e.funder_id, e.point_type, e.business_on, 0, e.points
               FROM unnest(p_entries) AS e WHERE e.credit_account >= 10) AS side
      GROUP BY 1, 2, 3, 4, 5
-     ORDER BY 1, 2, 3, 4, 5
+     ORDER BY 1, 2 DESC, 3, 4, 5
         ON CONFLICT (bucket, account, funder_id, point_type, business_on) DO UPDATE
        SET debit_points = slot.debit_points + excluded.debit_points,
            credit_points = slot.credit_points + excluded.credit_points;
@@ -529,7 +532,7 @@ BEGIN
                 lots := array_append(lots, ROW(
                     posting.bucket, posting.member_id, p_point_type, lot_seq, granted.lot_id, posting.id, NULL,
                     granted.funder_id, granted.unit_cost_e6, granted.campaign, posting.rule_version,
-                    posting.occurred_at, posting.recorded_at, granted.expires_at,
+                    posting.occurred_at, NULL, granted.expires_at,
                     granted.points, granted.points, 0)::ledger_lot);
                 moves := array_append(moves, ROW(
                     posting.bucket, posting.member_id, p_point_type, wallet.seq, lot_seq, 'grant',

@@ -109,3 +109,13 @@ CREATE TABLE oauth_consent (
 CREATE UNIQUE INDEX oauth_consent_standing ON oauth_consent (partner_id, member_id) WHERE withdrawn_at IS NULL;
 GRANT SELECT, INSERT ON oauth_consent TO tessera_app;
 GRANT UPDATE (withdrawn_at) ON oauth_consent TO tessera_app;
+
+-- What a member withdrew stays withdrawn; to consent again is a new row.
+CREATE FUNCTION oauth_consent_stays_withdrawn() RETURNS trigger
+    LANGUAGE plpgsql AS $$
+BEGIN
+    RAISE EXCEPTION 'consent % was withdrawn and cannot be revived', OLD.id USING ERRCODE = 'restrict_violation';
+END $$;
+CREATE TRIGGER oauth_consent_stays_withdrawn BEFORE UPDATE ON oauth_consent
+    FOR EACH ROW WHEN (OLD.withdrawn_at IS NOT NULL AND NEW.withdrawn_at IS DISTINCT FROM OLD.withdrawn_at)
+    EXECUTE FUNCTION oauth_consent_stays_withdrawn();

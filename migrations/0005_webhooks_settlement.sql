@@ -119,10 +119,12 @@ GRANT SELECT, INSERT ON settlement_batch TO tessera_app;
 GRANT UPDATE (state, lines, partner_owes_fen, bank_owes_fen, closed_at) ON settlement_batch TO tessera_app;
 
 CREATE FUNCTION settlement_batch_guard() RETURNS trigger LANGUAGE plpgsql AS $$
+DECLARE
+    states CONSTANT text[] := '{open, closing, closed, reconciled, paid}';
 BEGIN
     IF (NEW.lines, NEW.partner_owes_fen, NEW.bank_owes_fen, NEW.closed_at)
         IS DISTINCT FROM (OLD.lines, OLD.partner_owes_fen, OLD.bank_owes_fen, OLD.closed_at)
-        OR NEW.state IN ('open', 'closing')
+        OR array_position(states, NEW.state) < array_position(states, OLD.state)
     THEN
         RAISE EXCEPTION 'settlement batch % is closed: its figures never change', OLD.id
             USING ERRCODE = 'check_violation', CONSTRAINT = 'settlement_batch_is_closed';

@@ -332,9 +332,15 @@ SELECT o.bucket, o.member_id, o.id, o.kind
                             WHEN 'lapse' THEN 'points.hold.lapsed' ELSE 'points.reversed' END
    AND e.aggregate = CASE WHEN o.kind IN ('reverse_earn', 'reverse_spend') THEN books_wire_id('ent', o.id)
                           ELSE books_wire_id('hld', o.hold_id) END
- WHERE o.kind IN ('capture', 'release', 'lapse', 'reverse_earn', 'reverse_spend') AND e.id IS NULL;
+ WHERE o.kind IN ('capture', 'release', 'lapse', 'reverse_earn', 'reverse_spend') AND e.id IS NULL
+UNION ALL
+SELECT bucket, NULL, NULL, type
+  FROM outbox_event
+ WHERE type LIKE 'points.hold.%' OR type = 'points.reversed'
+ GROUP BY bucket, partner_id, type, aggregate
+HAVING count(*) > 1;
 COMMENT ON VIEW books_i21_operations_are_told IS
-    'Every earning, every end of a hold and every reversal has its event. Placing a hold is the partner''s own act and expiry nobody''s: they have none.';
+    'Every earning, every end of a hold and every reversal has its event, once. Placing a hold is the partner''s own act and expiry nobody''s: they have none.';
 
 CREATE VIEW books_i22_deliveries AS
 SELECT d.id, d.endpoint_id, d.event_id, d.sequence, e.position
@@ -523,6 +529,153 @@ SELECT s.source, s.partner_id, s.entry_ref, s.kind, s.amount_fen, s.business_on,
 COMMENT ON VIEW books_i32_nothing_left_out IS
     'No entry of a settled day is missing from settlement. What was recorded after the close, or was under way at that moment, waits for the next batch.';
 
+------------------------------------------------------------------------------------------------------------------
+-- What sums do not show: time, evidence, terms, states, events
+------------------------------------------------------------------------------------------------------------------
+
+CREATE VIEW books_i33_points_end_in_time AS
+SELECT m.bucket, m.member_id, m.seq, m.lot_seq, NULL::uuid AS hold_id, m.kind, e.recorded_at AS moved_at,
+       l.expires_at AS ends_at
+  FROM ledger_lot_move AS m
+  JOIN ledger_lot AS l USING (bucket, member_id, point_type, lot_seq)
+  JOIN ledger_entry AS e USING (bucket, member_id, point_type, seq)
+ WHERE CASE WHEN m.kind = 'expire' THEN l.expires_at IS NULL OR e.recorded_at < l.expires_at
+            ELSE m.kind IN ('hold', 'claw', 'restore', 'repay') AND l.expires_at <= e.recorded_at END
+UNION ALL
+SELECT bucket, member_id, NULL, NULL, id, state, closed_at, deadline_at
+  FROM ledger_hold
+ WHERE (state = 'captured' AND closed_at >= deadline_at) OR (state = 'lapsed' AND closed_at < deadline_at);
+COMMENT ON VIEW books_i33_points_end_in_time IS
+    'No lot is booked as expired before its time or used from then on unless a hold had pinned it; a hold is captured before its deadline and lapses from then on.';
+
+CREATE VIEW books_i34_acceptance_evidence AS
+SELECT q.bucket, q.id, q.state, e.displayed_seconds, e.recorded_at, q.accepted_at, q.expires_at
+  FROM offers_quote AS q
+  LEFT JOIN offers_disclosure_evidence AS e ON e.bucket = q.bucket AND e.quote_id = q.id
+ WHERE q.disclosure_hash IS DISTINCT FROM q.doc -> 'disclosure' ->> 'hash'
+    OR (e.quote_id IS NULL AND q.state IN ('disclosed', 'accepted', 'consumed'))
+    OR (e.quote_id IS NOT NULL AND q.state = 'issued')
+    OR e.hash <> q.disclosure_hash
+    OR e.displayed_seconds < (q.doc -> 'disclosure' ->> 'min_read_seconds')::int
+    OR q.accepted_at < e.recorded_at
+    OR q.accepted_at >= q.expires_at;
+COMMENT ON VIEW books_i34_acceptance_evidence IS
+    'Nobody accepted a quote without having been shown its own cost table, long enough and before, or after its time.';
+
+CREATE VIEW books_i35_refund_statements AS
+SELECT r.bucket, r.plan_id, r.refund_ref, r.amount_fen, s.parts_fen
+  FROM credit_refund AS r
+ CROSS JOIN LATERAL (
+       SELECT sum((r.statement ->> part)::bigint) AS parts_fen
+         FROM unnest(ARRAY['uncaptured_released_fen', 'principal_reduced_fen', 'cash_to_customer_fen',
+                           'discount_reversed_fen', 'points_value_fen', 'down_payment_returned_fen']) AS part) AS s
+ WHERE s.parts_fen IS DISTINCT FROM r.amount_fen
+UNION ALL
+SELECT p.bucket, p.id, NULL, p.released_fen + p.reduced_fen + p.returned_fen, s.released_fen + s.reduced_fen + s.returned_fen
+  FROM credit_plan AS p
+ CROSS JOIN LATERAL (
+       SELECT coalesce(sum((statement ->> 'uncaptured_released_fen')::bigint), 0) AS released_fen,
+              coalesce(sum((statement ->> 'principal_reduced_fen')::bigint), 0) AS reduced_fen,
+              coalesce(sum((statement ->> 'cash_to_customer_fen')::bigint), 0) AS returned_fen,
+              coalesce(sum((statement ->> 'interest_refund_fen')::bigint), 0) AS interest_fen,
+              coalesce(sum((statement ->> 'fee_refund_fen')::bigint), 0) AS fee_fen
+         FROM credit_refund WHERE bucket = p.bucket AND plan_id = p.id) AS s
+ CROSS JOIN LATERAL (
+       SELECT coalesce(sum(amount_fen) FILTER (WHERE kind = 'interest_refund'), 0) AS interest_fen,
+              coalesce(sum(amount_fen) FILTER (WHERE kind = 'fee_refund'), 0) AS fee_fen
+         FROM credit_entry WHERE bucket = p.bucket AND plan_id = p.id) AS e
+ WHERE (p.released_fen, p.reduced_fen, p.returned_fen, e.interest_fen, e.fee_fen)
+       <> (s.released_fen, s.reduced_fen, s.returned_fen, s.interest_fen, s.fee_fen);
+COMMENT ON VIEW books_i35_refund_statements IS
+    'The parts of a refund''s statement add up to the refund, and what the statements say together is what the plan and its money entries say.';
+
+CREATE VIEW books_i36_funding_follows_terms AS
+SELECT p.bucket, p.id, e.discount_fen, t.discount_fen AS discount_agreed_fen, e.subsidy_fen,
+       t.subsidy_fen AS subsidy_agreed_fen
+  FROM credit_plan AS p
+ CROSS JOIN LATERAL (
+       SELECT coalesce(sum(CASE kind WHEN 'discount' THEN amount_fen WHEN 'discount_reversal' THEN -amount_fen END), 0)
+                  AS discount_fen,
+              coalesce(sum(CASE WHEN kind IN ('merchant_subsidy', 'bank_subsidy') THEN amount_fen
+                                WHEN kind IN ('subsidy_reversal', 'bank_subsidy_reversal') THEN -amount_fen END), 0)
+                  AS subsidy_fen
+         FROM credit_entry WHERE bucket = p.bucket AND plan_id = p.id) AS e
+ CROSS JOIN LATERAL (
+       SELECT CASE WHEN p.captures > 0 THEN (p.terms ->> 'discount_fen')::bigint - coalesce((
+                  SELECT sum((statement ->> 'discount_reversed_fen')::bigint)
+                    FROM credit_refund WHERE bucket = p.bucket AND plan_id = p.id), 0) ELSE 0 END AS discount_fen,
+              CASE WHEN p.terms -> 'funding' @> '[{"kind": "interest_subsidy"}]'
+                   THEN div((p.captured_fen - p.reduced_fen - p.returned_fen)::numeric
+                            * (p.terms ->> 'subsidy_ppm_per_period')::bigint * (p.terms ->> 'periods')::int, 1000000)
+                   ELSE 0 END AS subsidy_fen,
+              jsonb_path_exists(p.terms, '$.funding[*] ? (@.kind == "discount" && @.funder != "bank")') AS shared) AS t
+ WHERE e.subsidy_fen <> t.subsidy_fen
+    OR CASE WHEN t.shared THEN e.discount_fen NOT BETWEEN 0 AND t.discount_fen ELSE e.discount_fen <> t.discount_fen END;
+COMMENT ON VIEW books_i36_funding_follows_terms IS
+    'The subsidies booked on a plan are those agreed for the principal still carried, and the bank''s discount is its part of what refunds have left of it.';
+
+CREATE VIEW books_i37_money_accounts AS
+SELECT e.bucket, e.plan_id, e.seq, e.kind, e.debit_account, e.credit_account
+  FROM credit_entry AS e
+  LEFT JOIN (VALUES ('capture', 'customer_receivable', 'merchant_payable'),
+                    ('discount', 'bank_discount_expense', 'merchant_payable'),
+                    ('discount_reversal', 'merchant_payable', 'bank_discount_expense'),
+                    ('merchant_subsidy', 'merchant_payable', 'subsidy_income'),
+                    ('subsidy_reversal', 'subsidy_income', 'merchant_payable'),
+                    ('bank_subsidy', 'bank_subsidy_expense', 'subsidy_income'),
+                    ('bank_subsidy_reversal', 'subsidy_income', 'bank_subsidy_expense'),
+                    ('refund', 'merchant_payable', 'customer_receivable'),
+                    ('refund', 'merchant_payable', 'customer_cash'),
+                    ('interest_refund', 'interest_income', 'customer_cash'),
+                    ('fee_refund', 'fee_income', 'customer_cash'),
+                    ('repayment', 'customer_cash', 'customer_receivable'),
+                    ('interest', 'customer_cash', 'interest_income'),
+                    ('fee', 'customer_cash', 'fee_income'))
+       AS leg (kind, debit_account, credit_account)
+    ON leg.kind = e.kind AND leg.debit_account = e.debit_account AND leg.credit_account = e.credit_account
+ WHERE leg.kind IS NULL;
+COMMENT ON VIEW books_i37_money_accounts IS 'Every money entry of a plan moves the accounts that its kind moves.';
+
+CREATE VIEW books_i38_plan_state AS
+SELECT bucket, id, state, captures, total_fen, refunded_fen, financed_fen, captured_fen, released_fen, reduced_fen,
+       principal_paid_fen
+  FROM credit_plan
+ WHERE CASE WHEN captures = 0 THEN state NOT IN ('authorised', 'voided', 'auth_expired')
+            WHEN refunded_fen = total_fen THEN state <> 'fully_refunded'
+            WHEN financed_fen > captured_fen + released_fen THEN state <> 'partially_captured'
+            WHEN captured_fen = reduced_fen + principal_paid_fen THEN state <> 'paid_off'
+            ELSE state NOT IN ('active', 'overdue', 'charged_off') END;
+COMMENT ON VIEW books_i38_plan_state IS 'A plan is in the state that its totals put it in.';
+
+CREATE VIEW books_i39_credit_is_told AS
+SELECT done.aggregate, done.type, done.times, coalesce(told.times, 0) AS told
+  FROM (SELECT a.partner_id, books_wire_id('apl', a.id) AS aggregate, 'application.' || d.outcome AS type, 1 AS times
+          FROM credit_application AS a
+          JOIN credit_decision AS d ON d.bucket = a.bucket AND d.application_id = a.id
+         UNION ALL
+        SELECT p.partner_id, named.aggregate, deed.type, deed.times
+          FROM credit_plan AS p
+         CROSS JOIN LATERAL (SELECT books_wire_id('pln', p.id) AS aggregate OFFSET 0) AS named
+         CROSS JOIN LATERAL (VALUES
+               ('plan.authorised', 1),
+               ('plan.voided', (p.state = 'voided')::int),
+               ('plan.auth_expired', (p.state = 'auth_expired')::int),
+               ('plan.captured', p.captures),
+               ('plan.instalment_paid', (SELECT count(*)::int FROM credit_repayment
+                                          WHERE bucket = p.bucket AND plan_id = p.id)),
+               ('refund.succeeded', (SELECT count(*)::int FROM credit_refund
+                                      WHERE bucket = p.bucket AND plan_id = p.id))) AS deed (type, times)
+         UNION ALL
+        SELECT partner_id, books_wire_id('stb', id), 'settlement.closed', 1
+          FROM settlement_batch) AS done
+  LEFT JOIN (SELECT partner_id, aggregate, type, count(*) AS times
+               FROM outbox_event
+              GROUP BY partner_id, aggregate, type) AS told
+    ON told.partner_id = done.partner_id AND told.aggregate = done.aggregate AND told.type = done.type
+ WHERE coalesce(told.times, 0) <> done.times;
+COMMENT ON VIEW books_i39_credit_is_told IS
+    'Every decision, everything that happened to a plan and every settlement has its event, once.';
+
 GRANT SELECT ON
     books_i01_entry_accounts, books_i02_entry_operation, books_i03_operation_points, books_i04_wallet_is_its_entries,
     books_i05_balances_after, books_i06_never_negative, books_i07_chain, books_i08_house_slots,
@@ -532,5 +685,7 @@ GRANT SELECT ON
     books_i20_audit_chain, books_i21_operations_are_told, books_i22_deliveries, books_i23_plan_is_its_entries,
     books_i24_plan_is_its_records, books_i25_schedule_principal, books_i26_quote_to_plan, books_i27_plan_hold,
     books_i28_credit_line, books_i29_batch_is_its_lines, books_i30_batch_totals, books_i31_line_is_its_source,
-    books_i32_nothing_left_out
+    books_i32_nothing_left_out, books_i33_points_end_in_time, books_i34_acceptance_evidence,
+    books_i35_refund_statements, books_i36_funding_follows_terms, books_i37_money_accounts, books_i38_plan_state,
+    books_i39_credit_is_told
     TO tessera_app;

@@ -118,7 +118,8 @@ async def _record_capture(
 async def record_repayment(connection: Connection, *, plan_id: UUID, partner_id: UUID, now: datetime) -> Plan:
     """Book that the customer paid the next instalment in full, as the bank's core reports it."""
     plan = await lock_plan(connection, plan_id=plan_id, partner_id=partner_id)
-    rows = await queries.list_schedule_rows(connection, plan)
+    # Before the first capture the schedule is a promise: nothing is owed.
+    rows = await queries.list_schedule_rows(connection, plan) if plan.captures else []
     if not rows:
         raise NothingToRepay(state=plan.state)
     row, operation_id = rows[0], new_id(now)

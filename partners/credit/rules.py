@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 
+from kernel.calendar import rfc3339
 from kernel.errors import Conflict, Unprocessable
 from partners.credit.model import Decision, FunderAmount, FundingKind, FundingShare, Plan, PlanState
 
@@ -63,7 +64,7 @@ def check_capture(plan: Plan, amount_fen: int | None, *, now: datetime) -> int:
     if plan.state not in _CAPTURABLE:
         raise PlanNotCapturable(state=plan.state)
     if plan.authorised_until <= now:
-        raise AuthorisationExpired(authorised_until=plan.authorised_until.isoformat())
+        raise AuthorisationExpired(authorised_until=rfc3339(plan.authorised_until))
     amount_fen = plan.uncaptured_fen if amount_fen is None else amount_fen
     if not 0 < amount_fen <= plan.uncaptured_fen:
         raise CaptureExceedsAuthorisation(amount_fen=amount_fen, uncaptured_fen=plan.uncaptured_fen)

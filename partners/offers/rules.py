@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+from kernel.calendar import rfc3339
 from kernel.errors import Conflict, Unprocessable
 from kernel.money import ORDER_FEN_MAX
 from partners.offers.model import (
@@ -107,6 +108,10 @@ def check_offer(doc: OfferDoc) -> None:
     if not plan.periods or any(not 1 <= periods <= 60 for periods in plan.periods):
         # Card instalments may run for five years at most (CBIRC and PBOC, 2022).
         raise OfferInvalid(reason="periods")
+    if doc.terms.min_read_seconds < 1:
+        raise OfferInvalid(reason="min_read_seconds")
+    if any(not 0 <= share_ppm <= _MILLION for share_ppm in _shares_of(doc)):
+        raise OfferInvalid(reason="share_ppm")
     needed = {
         "discount": discount_component(doc) is not None,
         "interest_subsidy": plan.subsidy_ppm_per_period > 0,
@@ -117,6 +122,18 @@ def check_offer(doc: OfferDoc) -> None:
             raise OfferInvalid(reason="funding")
         if wanted and max(shares, key=lambda share: share.order).cap_fen is not None:
             raise OfferInvalid(reason="the last funder pays the rest and cannot have a cap")
+
+
+def _shares_of(doc: OfferDoc) -> list[int]:
+    """Every part of a whole that the offer names; more than the whole would leave a debt to the last."""
+    plan, discount = instalment_of(doc), discount_component(doc)
+    return [
+        *(share.share_ppm for share in doc.funding),
+        *(component.max_share_ppm for component in doc.components if isinstance(component, PointsPay)),
+        plan.down_payment_max_ppm,
+        plan.subsidy_ppm_per_period,
+        0 if discount is None else discount.share_ppm,
+    ]
 
 
 def check_cart(cart: Cart) -> None:
@@ -244,7 +261,7 @@ def state_of(quote: Quote, *, now: datetime) -> QuoteState:
 def check_disclosure(quote: Quote, evidence: Evidence, *, now: datetime) -> None:
     """The right table, long enough, at a possible moment, before the acceptance."""
     if quote.expires_at <= now:
-        raise QuoteExpired(expires_at=quote.expires_at.isoformat())
+        raise QuoteExpired(expires_at=rfc3339(quote.expires_at))
     if quote.state == "accepted":
         raise QuoteAlreadyAccepted
     if evidence.hash != quote.disclosure_hash:
@@ -252,13 +269,13 @@ def check_disclosure(quote: Quote, evidence: Evidence, *, now: datetime) -> None
     if evidence.displayed_seconds < quote.doc.disclosure.min_read_seconds:
         raise DisclosureTooShort(min_read_seconds=quote.doc.disclosure.min_read_seconds)
     if not quote.issued_at - CLOCK_TOLERANCE <= evidence.confirmed_at <= now + CLOCK_TOLERANCE:
-        raise DisclosureTimeInvalid(issued_at=quote.issued_at.isoformat(), now=now.isoformat())
+        raise DisclosureTimeInvalid(issued_at=rfc3339(quote.issued_at), now=rfc3339(now))
 
 
 def check_acceptance(quote: Quote, *, cart_hash: str | None, jws: str | None, now: datetime) -> None:
     """In time, not yet accepted, disclosed, and still the same cart and the same paper."""
     if quote.expires_at <= now:
-        raise QuoteExpired(expires_at=quote.expires_at.isoformat())
+        raise QuoteExpired(expires_at=rfc3339(quote.expires_at))
     if quote.state == "accepted":
         raise QuoteAlreadyAccepted
     if quote.state != "disclosed":

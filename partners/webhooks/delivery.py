@@ -69,20 +69,22 @@ async def deliver_due(
     now_of: Callable[[], datetime],
     limit: int = 1_000,
     in_flight: int = IN_FLIGHT,
+    ending: Callable[[], bool] = lambda: False,
     resolver: Resolver = resolve,
     jitter_of: Callable[[], int] = lambda: random.randint(-JITTER_PERMILLE, JITTER_PERMILLE),
 ) -> int:
     """Send what is due, at most `limit` attempts; returns how many were made.
 
     While a slow receiver is waited for, further deliveries are claimed and sent, so one black hole holds up nobody.
-    A failure of ours (the database is gone) lets those under way finish, then is raised.
+    A failure of ours (the database is gone) lets those under way finish, then is raised. Once `ending` says so nothing
+    more is claimed: who ends us waits for about as long as one attempt takes.
     """
     flying: set[asyncio.Task[None]] = set()
     made = 0
     failure: BaseException | None = None
     try:
         while True:
-            room = 0 if failure else min(in_flight - len(flying), limit - made)
+            room = 0 if failure or ending() else min(in_flight - len(flying), limit - made)
             claims = []
             if room:
                 async with transaction(pool) as connection:

@@ -37,6 +37,8 @@ SELECT id, partner_id, url, event_types, status, disabled_reason, created_at, fa
  LIMIT $3
 """
 
+LOCK_ENDPOINTS = "SELECT pg_advisory_xact_lock(hashtextextended('webhooks_endpoint:' || $1::uuid::text, 0))"
+
 COUNT_ENDPOINTS = "SELECT count(*) FROM webhooks_endpoint WHERE partner_id = $1"
 
 REPLACE_SECRET = """
@@ -248,6 +250,11 @@ async def list_endpoints(
     return [
         read(record, Endpoint) for record in await connection.fetch(LIST_ENDPOINTS, partner_id, after, limit)
     ]
+
+
+async def lock_endpoints(connection: Connection, *, partner_id: UUID) -> None:
+    """From here to commit nobody else adds an endpoint of the partner, so that a crowd cannot race past the limit."""
+    await connection.execute(LOCK_ENDPOINTS, partner_id)
 
 
 async def count_endpoints(connection: Connection, *, partner_id: UUID) -> int:

@@ -121,6 +121,10 @@ def sign(secrets: Sequence[str], *, event_id: str, timestamp: int, body: bytes) 
     )
 
 
+#: as many as nine digits can say; the sum of a moment and more need not be a moment
+RETRY_AFTER_SECONDS_MAX = 999_999_999
+
+
 def parse_retry_after(value: str | None, *, now: datetime) -> int | None:
     """Seconds asked for by a Retry-After header (RFC 9110 §10.2.3): a number, or a date; nonsense is ignored."""
     if value is None:
@@ -129,11 +133,11 @@ def parse_retry_after(value: str | None, *, now: datetime) -> int | None:
         return int(value)
     try:
         asked = parsedate_to_datetime(value)
-    except ValueError:
+    except (ValueError, OverflowError):
         return None
     if asked.tzinfo is None:
         return None
-    return max(0, int((asked - now).total_seconds()))
+    return min(max(0, int((asked - now).total_seconds())), RETRY_AFTER_SECONDS_MAX)
 
 
 _DELAYS = (10, 60, 300, 1_800, 7_200, 21_600)

@@ -135,6 +135,7 @@ async def register_endpoint(
 ) -> NewEndpoint:
     """A new endpoint. It signs with `secret`, else with the one set for the partner, else with a fresh one."""
     check_url(url, mode)
+    await queries.lock_endpoints(connection, partner_id=partner_id)
     if await queries.count_endpoints(connection, partner_id=partner_id) >= ENDPOINTS_MAX:
         raise TooManyWebhookEndpoints(limit=ENDPOINTS_MAX)
     secret = secret or await _find_partner_secret(connection, partner_id, vault) or new_secret()

@@ -1,5 +1,6 @@
 """How a command finds the system it works on: named by settings, run by a `serve` beside it, or started for the occasion."""
 
+import contextlib
 import fcntl
 import os
 from collections.abc import Generator
@@ -40,6 +41,8 @@ def start_servers(settings: Settings, stack: ExitStack) -> tuple[Settings, Embed
     servers = EmbeddedServers(data_dir)
     stack.callback(servers.stop)
     endpoints = servers.start()
+    # The data directory is ours now: whatever a killed `serve` announced there leads nowhere.
+    _running_file(data_dir).unlink(missing_ok=True)
     found = {
         "database_url": settings.database_url or Secret(endpoints.database_url),
         "migration_url": settings.migration_url
@@ -89,6 +92,19 @@ def _plain(value: str) -> str:
     return value.reveal() if isinstance(value, Secret) else value
 
 
+def _keep_ring(path: Path) -> None:
+    """A ring at `path`, whole and on the disk or not at all: what is sealed under a lost ring is lost."""
+    draft = path.with_name(f"{path.name}.{os.getpid()}")
+    draft.unlink(missing_ok=True)
+    with open(os.open(draft, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
+        file.write(generate_ring())
+        file.flush()
+        os.fsync(file.fileno())
+    with contextlib.suppress(FileExistsError):  # another process was first
+        os.link(draft, path)
+    draft.unlink()
+
+
 def _sandbox_ring(data_dir: Path) -> str:
     """The sandbox's key ring, made on first use and kept beside the data it opens."""
     path = data_dir / "secrets" / "master_keys"
@@ -98,6 +114,5 @@ def _sandbox_ring(data_dir: Path) -> str:
             # As kernel/supervisor/places.py makes it: whatever our umask, the servers' user must be able to pass.
             data_dir.chmod(0o711 if os.geteuid() == 0 else 0o700)
         path.parent.mkdir(mode=0o700, exist_ok=True)
-        with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w") as file:
-            file.write(generate_ring())
+        _keep_ring(path)
     return path.read_text().strip()

@@ -1,6 +1,7 @@
 """The edge: what happens to every request before a route is looked up, and to every answer on its way out.
 
-In this order: request id, body within bounds and in time, proof of who is asking, one-time proof, quota. It stands
+In this order: request id, proof of who is asking, quota, one-time proof, body within bounds and in time: of a stranger
+not a byte is kept. It stands
 outside Litestar's router so that requests to unknown routes are identified and counted too. The scope guard, which
 denies by default, is inside: gateway/scopes.py.
 """
@@ -9,9 +10,11 @@ import asyncio
 import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import structlog
 from redis.exceptions import RedisError
 
@@ -37,6 +40,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 10.0
 PARTNER_PREFIXES = ("/v1/",)
+ALIVE_PATH = "/livez"
 ANONYMOUS_LIMIT = Limit(name="anonymous", per_second=50, burst=200)
 TOKEN_LIMIT = Limit(name="token", per_second=200, burst=1_000)
 READS = frozenset(("GET", "HEAD", "OPTIONS"))
@@ -80,10 +84,10 @@ class Edge:
         now = self.runtime.clock.now()
         passage = Passage(request_id=to_wire("req", new_id(now)), base_url=self.runtime.base_url, now=now)
         passage.enter(scope)
-        exit_ = _Exit(send, passage, _interaction_id(scope))
+        exit_ = _Exit(send, passage, _interaction_id(scope), self._spend)
         try:
-            passage.body = await self._body_in_time(scope, receive)
             await self._identify(scope, passage, exit_)
+            passage.body = await self._body_in_time(scope, receive)
             await self._app(scope, _replay(passage.body, receive), exit_)
         except _ClientGone:
             return
@@ -137,6 +141,8 @@ class Edge:
     async def _identify(self, scope: Scope, passage: Passage, exit_: "_Exit") -> None:
         """Partner routes need a proved caller, everything else is counted by address."""
         path: str = scope["path"]
+        if path == ALIVE_PATH:
+            return  # asks nobody, not even Redis
         if not path.startswith(PARTNER_PREFIXES):
             limit = TOKEN_LIMIT if path.startswith("/oauth2/") else ANONYMOUS_LIMIT
             client = scope.get("client")
@@ -157,7 +163,7 @@ class Edge:
             scope=proved.proof_scope, jti=proved.proof_jti, expires_at=proved.proof_expires_at
         )
         if read:
-            await self._use_up(proof)
+            await self._use_up(proof, passage.now)
         else:
             # The proof of a write is used up in the write's own transaction: gateway/unit_of_work.py.
             passage.proof = proof
@@ -168,35 +174,54 @@ class Edge:
         if not verdict.allowed:
             raise RateLimited(limit=limit.name, retry_after_seconds=verdict.retry_after_seconds)
 
-    async def _use_up(self, proof: OneTimeProof) -> None:
+    async def _use_up(self, proof: OneTimeProof, now: datetime) -> None:
         """Reads remember a used proof in Redis, and in PostgreSQL while Redis is away."""
         key = f"proof:{sha256(proof.scope, proof.jti).hex()}"
+        # so many seconds, not until then: Redis has a clock of its own
+        life = math.ceil((proof.expires_at - now).total_seconds())
         try:
-            first = await self.runtime.redis.set(
-                key, b"1", nx=True, exat=math.ceil(proof.expires_at.timestamp())
-            )
+            first = await self.runtime.redis.set(key, b"1", nx=True, ex=life)
         except (RedisError, OSError, TimeoutError):
-            async with transaction(self.runtime.pool) as connection:
-                first = await use_once(
-                    connection, scope=proof.scope, identifier=proof.jti, expires_at=proof.expires_at
-                )
+            first = await self._use_up_in_database(proof)
         if not first:
             raise InvalidDpopProof(reason="it was used before")
 
+    async def _use_up_in_database(self, proof: OneTimeProof) -> bool:
+        async with transaction(self.runtime.pool) as connection:
+            return await use_once(
+                connection, scope=proof.scope, identifier=proof.jti, expires_at=proof.expires_at
+            )
+
+    async def _spend(self, proof: OneTimeProof) -> None:
+        """Use up the proof of a write that was refused before it had a transaction."""
+        try:
+            await self._use_up_in_database(proof)
+        except (Refusal, asyncpg.PostgresError, *AWAY) as failure:
+            log.warning("proof_not_kept", error=type(failure).__name__)
+
 
 class _Exit:
-    """The way out: adds the headers every answer carries, and remembers the status."""
+    """The way out: adds the headers every answer carries, remembers the status, leaves no proof unused."""
 
-    def __init__(self, send: Send, passage: Passage, interaction_id: bytes | None) -> None:
+    def __init__(
+        self,
+        send: Send,
+        passage: Passage,
+        interaction_id: bytes | None,
+        spend: Callable[[OneTimeProof], Awaitable[None]],
+    ) -> None:
         self._send = send
         self._passage = passage
         self._interaction_id = interaction_id
+        self._spend = spend
         self.verdict: Verdict | None = None
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            if self._passage.proof is not None and self.status < 500:
+                await self._spend(self._passage.proof)
             headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
             present = {name.lower() for name, _ in headers}
             headers += [(name, value) for name, value in SECURITY_HEADERS if name not in present]

@@ -7,6 +7,7 @@ child dies with it, even when it is killed (kernel/supervisor/process.py).
 import asyncio
 import errno
 import os
+import shutil
 import signal
 import socket
 import sys
@@ -14,7 +15,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Generator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 import httpx
@@ -54,7 +55,7 @@ def serve(settings: Settings, *, port: int, ops_port: int | None) -> int:
         settings, servers = start_servers(settings, stack)
         asyncio.run(prepare(settings))
         stack.enter_context(announced(settings))
-        metrics = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="tessera-metrics-")))
+        metrics = stack.enter_context(_metrics_directory(Path(settings.data_dir), alone=servers is not None))
         crew = _Crew(settings, listener, metrics)
         stack.callback(crew.stop)
         # Before the workers finish: a connection nobody will accept is refused rather than left waiting.
@@ -182,15 +183,24 @@ def _await_ready(address: str, ending: threading.Event) -> None:
     deadline = time.monotonic() + READY_SECONDS
     with httpx.Client(timeout=2.0) as client:
         while time.monotonic() < deadline:
+            answered = False
+            with suppress(httpx.HTTPError):  # not up yet: that is what we are waiting for
+                answered = client.get(f"{address}/readyz").status_code == 200
             if ending.is_set():
                 raise Stopped
-            try:
-                if client.get(f"{address}/readyz").status_code == 200:
-                    return
-            except httpx.HTTPError:
-                pass  # not up yet: that is what we are waiting for
+            if answered:
+                return
             ending.wait(0.05)
     raise SettingsError(f"the workers did not become ready within {READY_SECONDS:.0f} s; their log says why")
+
+
+@contextmanager
+def _metrics_directory(data_dir: Path, *, alone: bool) -> Generator[Path, None, None]:
+    """Where the workers leave their numbers; `alone` on the data, we clear away what a killed one left."""
+    for abandoned in data_dir.glob("metrics-*") if alone else ():
+        shutil.rmtree(abandoned, ignore_errors=True)
+    with tempfile.TemporaryDirectory(prefix="metrics-", dir=data_dir) as directory:
+        yield Path(directory)
 
 
 def _serve_metrics(port: int, directory: Path) -> None:

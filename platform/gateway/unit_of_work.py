@@ -36,6 +36,8 @@ log = structlog.get_logger("unit_of_work")
 
 _KEY = "tessera.work"
 READS = frozenset(("GET", "HEAD", "OPTIONS"))
+#: how long the client of a stream may leave a piece of it untaken
+TAKE_SECONDS = 5.0
 
 
 class Work:
@@ -56,8 +58,9 @@ class Work:
             # asyncpg's own transaction, so that services may nest savepoints in it
             self._begun = self._connection.transaction()
             await self._begun.start()
-            if self._passage.proof is not None:
-                await self._use_up(self._connection, self._passage.proof)
+            proof, self._passage.proof = self._passage.proof, None
+            if proof is not None:
+                await self._use_up(self._connection, proof)
         return self._connection
 
     async def _use_up(self, connection: Connection, proof: OneTimeProof) -> None:
@@ -171,7 +174,10 @@ class UnitOfWork(ASGIMiddleware):
 
 
 class _HeldAnswer:
-    """An ASGI send that keeps the answer until the transaction has ended; reads pass straight through."""
+    """An ASGI send that keeps the answer until the transaction has ended; only the stream of a read passes through.
+
+    A stream reads on while it is sent, so its client gets a connection for as long as it takes what it is given.
+    """
 
     def __init__(self, send: Send, *, hold: bool) -> None:
         self._send = send
@@ -181,11 +187,13 @@ class _HeldAnswer:
         self.left = False
 
     async def __call__(self, message: Any) -> None:
-        if self._hold:
-            self._messages.append(message)
-        else:
+        self._messages.append(message)
+        # An empty body may be the end of an empty stream, whose response waits until it has been sent.
+        whole = message.get("body") and not message.get("more_body", False)
+        if not self._hold and (self.left or not (whole or message["type"] == "http.response.start")):
             self.left = True
-            await self._send(message)
+            async with asyncio.timeout(TAKE_SECONDS):
+                await self.flush()
 
     @property
     def status(self) -> int:
@@ -205,7 +213,8 @@ class _HeldAnswer:
         ]
 
     async def flush(self) -> None:
-        for message in self._messages:
+        messages, self._messages = self._messages, []
+        for message in messages:
             await self._send(message)
 
 

@@ -10,13 +10,11 @@ import signal
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
-import asyncpg
 import structlog
 
 from gateway.runtime import Runtime
 from kernel import idempotency, one_time
-from kernel.database import AWAY, transaction
-from kernel.errors import Refusal
+from kernel.database import transaction
 from kernel.settings import Settings
 from partners.credit import service as credit
 from partners.webhooks import delivery
@@ -55,7 +53,12 @@ async def _work(settings: Settings) -> None:
 
         async def deliver() -> int:
             return await delivery.deliver_due(
-                runtime.pool, client, runtime.vault, mode=settings.mode, now_of=runtime.clock.now
+                runtime.pool,
+                client,
+                runtime.vault,
+                mode=settings.mode,
+                now_of=runtime.clock.now,
+                ending=ending.is_set,
             )
 
         async def lapse() -> int:
@@ -97,7 +100,7 @@ async def _repeat(name: str, round_: Round, pause: float, ending: asyncio.Event)
     while not ending.is_set():
         try:
             done = await round_()
-        except (Refusal, asyncpg.PostgresError, *AWAY) as failure:
+        except Exception as failure:  # a bug in one round must not end the others
             log.warning("round_failed", round=name, exc_info=failure)
             done, wait = 0, 1.0
         else:

@@ -1,12 +1,14 @@
 """Structured logs, one JSON object a line, that cannot tell a secret.
 
-Fields with telling names are starred, tracebacks carry no local variables, and a database error is reduced to its
-SQLSTATE and constraint: PostgreSQL's DETAIL line quotes the row.
+Fields with telling names are starred, tracebacks carry no local variables, and a database error, also one that another
+error grew out of, is reduced to its SQLSTATE and constraint: PostgreSQL's DETAIL line quotes the row. Of what libraries
+log only the kind of error is kept.
 """
 
 import logging
 import sys
 from collections.abc import MutableMapping
+from types import TracebackType
 from typing import Any
 
 import asyncpg
@@ -28,6 +30,7 @@ _TELLING = (
     "key",
 )
 _STARS = "***"
+_TRANSFORMER = ExceptionDictTransformer(show_locals=False)
 
 
 def configure(level: str) -> None:
@@ -38,7 +41,7 @@ def configure(level: str) -> None:
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
             reduce_database_errors,
-            structlog.processors.ExceptionRenderer(ExceptionDictTransformer(show_locals=False)),
+            structlog.processors.ExceptionRenderer(tell_failure),
             redact,
             structlog.processors.JSONRenderer(serializer=_serialise),
         ],
@@ -46,9 +49,9 @@ def configure(level: str) -> None:
         logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
         cache_logger_on_first_use=True,
     )
-    logging.basicConfig(
-        level=logging.WARNING, stream=sys.stderr, format='{"level":"%(levelname)s","logger":"%(name)s"}'
-    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(LibraryFormatter())
+    logging.basicConfig(level=logging.WARNING, handlers=[handler])
     for chatty in ("httpx", "httpcore", "uvicorn.access"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
 
@@ -75,6 +78,31 @@ def reduce_database_errors(
         fields["constraint"] = getattr(error, "constraint_name", None)
         fields["error"] = type(error).__name__
     return fields
+
+
+def tell_failure(
+    exc_info: tuple[type[BaseException], BaseException, TracebackType | None],
+) -> list[dict[str, Any]]:
+    """The traceback and its causes; a database error among them says no more than its SQLSTATE."""
+    return [_reduce(stack) for stack in _TRANSFORMER(exc_info)]
+
+
+def _reduce(stack: dict[str, Any]) -> dict[str, Any]:
+    kind = getattr(asyncpg, stack["exc_type"], None)
+    if isinstance(kind, type) and issubclass(kind, asyncpg.PostgresError | asyncpg.InterfaceError):
+        stack["exc_value"] = str(getattr(kind, "sqlstate", None) or "")
+    stack["exceptions"] = [[_reduce(one) for one in group] for group in stack.get("exceptions", [])]
+    return stack
+
+
+class LibraryFormatter(logging.Formatter):
+    """One JSON object a line, without the library's text and without the error's: either may quote what was sent."""
+
+    def format(self, record: logging.LogRecord) -> str:
+        fields = {"level": record.levelname, "logger": record.name}
+        if record.exc_info and record.exc_info[0] is not None:
+            fields["error"] = record.exc_info[0].__name__
+        return msgspec.json.encode(fields).decode()
 
 
 def _serialise(fields: Any, **_options: Any) -> str:

@@ -15,8 +15,8 @@ from kernel.pages import CursorSeal, Page, check_limit
 from points.ledger import service
 from points.ledger.bodies import (
     CapturedView,
-    HoldCapture,
     EntryView,
+    HoldCapture,
     HoldRequest,
     HoldView,
     PointsQuote,

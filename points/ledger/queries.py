@@ -45,7 +45,8 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
               - (l.remaining_points - l.held_points) AS before
          FROM ledger_lot AS l
         WHERE l.bucket = wanted.bucket AND l.member_id = wanted.member_id AND l.point_type = 1
-          AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.activates_at <= $4) AS lot
+          AND l.remaining_points > 0 AND l.remaining_points > l.held_points
+          AND (l.activates_at IS NULL OR l.activates_at <= $4)) AS lot
  WHERE lot.expired OR lot.before < wanted.points
  ORDER BY lot.bucket, lot.member_id, lot.expires_at NULLS LAST, lot.lot_seq
 """

@@ -2,6 +2,7 @@
 
 from datetime import datetime
 
+from kernel.calendar import rfc3339
 from kernel.errors import Absent, Conflict
 from points.membership.model import Entitlement
 
@@ -29,7 +30,7 @@ def check_use(entitlement: Entitlement, quantity: int, now: datetime) -> None:
     if entitlement.revoked_at is not None:
         raise EntitlementRevoked
     if entitlement.expires_at is not None and entitlement.expires_at <= now:
-        raise EntitlementExpired(expires_at=entitlement.expires_at.isoformat())
+        raise EntitlementExpired(expires_at=rfc3339(entitlement.expires_at))
     if entitlement.left < quantity:
         raise EntitlementUsedUp(left=entitlement.left)
 

@@ -193,7 +193,7 @@ class Day:
         await self._connection.execute(
             "INSERT INTO offers_quote (bucket, id, member_id, partner_id, version_id, state, cart_hash, disclosure_hash,"
             " doc, jws, issued_at, expires_at, disclosed_at, accepted_at, consent_id)"
-            " VALUES ($1, $2, $3, $4, $5, 'accepted', '', '', '{}', '', $6, $7, $6, $6, $2)",
+            " VALUES ($1, $2, $3, $4, $5, 'accepted', '', 'h', $8, '', $6, $7, $6, $6, $2)",
             member.bucket,
             quote_id,
             member.member_id,
@@ -201,6 +201,13 @@ class Day:
             await self._version(),
             NOW,
             NOW + timedelta(minutes=30),
+            {"disclosure": {"hash": "h", "min_read_seconds": 5}},
+        )
+        await self._connection.execute(
+            "INSERT INTO offers_disclosure_evidence VALUES ($1, $2, 'h', 8, $3, $3)",
+            member.bucket,
+            quote_id,
+            NOW,
         )
         terms = PlanTerms(
             quote_id=quote_id,
@@ -295,7 +302,7 @@ async def test_a_good_day_contradicts_nothing_and_the_application_may_look(
     async with await open_pool(url, size=2) as pool, acquire(pool) as connection:
         findings = await books.check(connection)
     assert {finding.view: finding.rows for finding in findings if finding.rows} == {}
-    assert len(findings) == 32
+    assert len(findings) == 39
     assert all(finding.sentence.endswith(".") for finding in findings)
     async with acquire(owner) as connection:
         kinds = {row[0] for row in await connection.fetch("SELECT DISTINCT kind FROM ledger_operation")}
@@ -311,6 +318,10 @@ OPEN_BATCH = "ALTER TABLE settlement_batch DISABLE TRIGGER USER; "
 A_LOT = "(SELECT min(id::text)::uuid FROM ledger_lot WHERE remaining_points > 0)"
 AN_EARNING = "(SELECT min(id::text)::uuid FROM ledger_operation WHERE kind = 'earn')"
 THE_PLAN = "(SELECT id FROM credit_plan WHERE captures > 0)"
+# an entry that the application could write, with the count of entries that goes with it
+FORGED = "INSERT INTO credit_entry SELECT bucket, id, entries + 1, id,"
+FORGERY = f""", 100000, 'bank', partner_id, '2026-11-20', now() FROM credit_plan WHERE id = {THE_PLAN};
+    UPDATE credit_plan SET entries = entries + 1 WHERE id = {THE_PLAN}"""
 THE_LAST_AUDIT = "(SELECT max(seq) FROM audit_record AS r WHERE r.lane = audit_record.lane)"
 
 # (the view that must notice, the defect)
@@ -366,6 +377,8 @@ DEFECTS = [
     ("i21", "DELETE FROM webhooks_delivery; DELETE FROM outbox_event WHERE type = 'points.hold.captured'"),
     ("i21", "DELETE FROM webhooks_delivery; DELETE FROM outbox_event WHERE type = 'points.reversed'"),
     ("i21", "UPDATE outbox_event SET partner_id = gen_random_uuid() WHERE type = 'points.earned'"),
+    ("i21", """INSERT INTO outbox_event SELECT bucket, gen_random_uuid(), partner_id, type, aggregate, payload, occurred_at
+                 FROM outbox_event WHERE type = 'points.hold.captured'"""),
     ("i22", "UPDATE webhooks_delivery SET sequence = sequence + 1"),
     ("i22", "UPDATE webhooks_endpoint SET partner_id = gen_random_uuid()"),
     ("i23", f"UPDATE credit_plan SET reduced_fen = reduced_fen - 1 WHERE id = {THE_PLAN}"),
@@ -377,7 +390,7 @@ DEFECTS = [
     ("i25", "UPDATE credit_schedule_row SET principal_fen = principal_fen + 1, due_fen = due_fen + 1 WHERE version = 1"),
     ("i25", f"UPDATE credit_plan SET schedule_version = schedule_version - 1 WHERE id = {THE_PLAN}"),
     ("i25", "DELETE FROM credit_schedule_row WHERE version = 2; DELETE FROM credit_schedule_version WHERE version = 2"),
-    ("i26", "DELETE FROM offers_quote"),
+    ("i26", "DELETE FROM offers_disclosure_evidence; DELETE FROM offers_quote"),
     ("i26", "UPDATE offers_quote SET partner_id = gen_random_uuid()"),
     ("i26", "UPDATE credit_decision SET outcome = 'declined'"),
     ("i26", "DELETE FROM credit_decision"),
@@ -396,6 +409,27 @@ DEFECTS = [
     ("i31", f"{OPEN_BATCH} UPDATE settlement_batch SET business_on = business_on - 1"),
     ("i32", "DELETE FROM settlement_line WHERE source = 'credit'"),
     ("i32", "DELETE FROM settlement_line WHERE kind = 'points_redeemed'"),
+    ("i33", "UPDATE ledger_lot SET expires_at = expires_at + interval '1 year'"),
+    ("i33", "UPDATE ledger_lot SET expires_at = effective_at"),
+    ("i33", "UPDATE ledger_hold SET deadline_at = closed_at WHERE state = 'captured'"),
+    ("i33", "UPDATE ledger_hold SET deadline_at = deadline_at + interval '1 second' WHERE state = 'lapsed'"),
+    ("i34", "DELETE FROM offers_disclosure_evidence"),
+    ("i34", "UPDATE offers_disclosure_evidence SET displayed_seconds = 4"),
+    ("i34", "UPDATE offers_disclosure_evidence SET hash = 'x'"),
+    ("i34", "UPDATE offers_disclosure_evidence SET recorded_at = recorded_at + interval '1 second'"),
+    ("i34", "UPDATE offers_quote SET expires_at = accepted_at, issued_at = accepted_at - interval '1 hour'"),
+    ("i35", f"UPDATE credit_plan SET financed_fen = financed_fen + 1, released_fen = released_fen + 1 WHERE id = {THE_PLAN}"),
+    ("i35", """UPDATE credit_refund SET statement = statement || '{"points_value_fen": 0}'"""),
+    ("i36", f"{FORGED} 'discount', 'bank_discount_expense', 'merchant_payable'{FORGERY}"),
+    ("i36", f"{FORGED} 'subsidy_reversal', 'subsidy_income', 'merchant_payable'{FORGERY}"),
+    ("i37", f"{FORGED} 'bonus', 'bank_discount_expense', 'merchant_payable'{FORGERY}"),
+    ("i38", f"UPDATE credit_plan SET state = 'paid_off' WHERE id = {THE_PLAN}"),
+    ("i38", f"UPDATE credit_plan SET state = 'authorised' WHERE id = {THE_PLAN}"),
+    ("i39", "DELETE FROM webhooks_delivery; DELETE FROM outbox_event WHERE type = 'refund.succeeded'"),
+    ("i39", "DELETE FROM webhooks_delivery; DELETE FROM outbox_event WHERE type = 'application.declined'"),
+    ("i39", "UPDATE outbox_event SET partner_id = gen_random_uuid() WHERE type = 'plan.authorised'"),
+    ("i39", """INSERT INTO outbox_event SELECT bucket, gen_random_uuid(), partner_id, type, aggregate, payload, occurred_at
+                 FROM outbox_event WHERE type = 'plan.captured'"""),
 ]  # fmt: skip
 
 
@@ -413,7 +447,7 @@ async def test_what_is_bent_is_noticed(owner: Pool, number: str, defect: str) ->
 
 
 def test_every_view_has_a_defect_that_proves_it() -> None:
-    assert {number for number, _ in DEFECTS} == {f"i{number:02}" for number in range(1, 33)}
+    assert {number for number, _ in DEFECTS} == {f"i{number:02}" for number in range(1, 40)}
 
 
 async def test_the_wire_id_of_the_database_is_the_wire_id_of_the_api(owner: Pool) -> None:

@@ -5,10 +5,17 @@ from collections.abc import AsyncGenerator
 from typing import Any, cast
 
 import httpx
+import pytest
+from litestar import Litestar, get
+from litestar.di import NamedDependency, Provide
+from litestar.params import FromPath
+from litestar.response import Stream
 
 from gateway.client import PartnerClient
 from gateway.edge import Edge
 from gateway.runtime import Runtime
+from gateway.unit_of_work import UnitOfWork, provide_connection
+from kernel.database import Connection
 
 
 async def test_a_reader_that_does_not_take_its_answer_holds_no_connection(
@@ -34,6 +41,33 @@ async def test_a_reader_that_does_not_take_its_answer_holds_no_connection(
         for task in stuck:
             task.cancel()
         await asyncio.gather(*stuck, return_exceptions=True)
+
+
+@get("/streams/{pieces:int}", public=True)
+async def stream(pieces: FromPath[int], connection: NamedDependency[Connection]) -> Stream:
+    """As many pieces as asked for, each from the database."""
+
+    async def read() -> AsyncGenerator[bytes, None]:
+        for no in range(pieces):
+            yield str(await connection.fetchval("SELECT $1::int", no)).encode()
+
+    return Stream(read())
+
+
+@pytest.mark.parametrize(("pieces", "expected"), [(0, b""), (3, b"012")])
+async def test_a_stream_is_sent_as_it_is_read(runtime: Runtime, pieces: int, expected: bytes) -> None:
+    application = Litestar(
+        [stream],
+        dependencies={"connection": Provide(provide_connection)},
+        middleware=[UnitOfWork(runtime)],
+        openapi_config=None,
+    )
+    edge = Edge(cast(Any, application), runtime, batch_paths=frozenset())
+    transport = httpx.ASGITransport(app=cast(Any, edge))
+    async with httpx.AsyncClient(transport=transport, base_url=runtime.base_url) as reader:
+        answer = await asyncio.wait_for(reader.get(f"/streams/{pieces}"), 5)
+
+    assert (answer.status_code, answer.content) == (200, expected)
 
 
 async def test_the_body_of_a_stranger_is_not_read(http: httpx.AsyncClient) -> None:

@@ -34,7 +34,7 @@ from kernel.calendar import rfc3339
 from kernel.database import Connection
 from kernel.supervisor.process import wait_until
 
-LINES = int(os.environ.get("FAULT_LINES", "5000"))
+LINES = int(os.environ.get("FAULT_LINES", "4000"))
 CUSTOMERS = LINES // 3
 REFUNDS = LINES // 200
 IMPORT_SECONDS = 120.0

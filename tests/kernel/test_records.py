@@ -40,10 +40,18 @@ async def test_the_application_can_not_undo_what_is_on_record(pool: Pool, table:
             await connection.execute(statement.format(table))
 
 
-async def test_the_application_can_not_rewrite_the_audit_log(pool: Pool) -> None:
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "UPDATE audit_record SET actor = 'nobody'",
+        "UPDATE audit_lane SET seq = 0",
+        "INSERT INTO audit_record VALUES (0, 1, now(), 'x', 'x', 'x', '{}', '', '')",
+    ],
+)
+async def test_the_application_can_only_append_to_the_audit_log(pool: Pool, statement: str) -> None:
     async with pool.acquire() as connection:
         with pytest.raises(asyncpg.InsufficientPrivilegeError):
-            await connection.execute("UPDATE audit_record SET actor = 'nobody'")
+            await connection.execute(statement)
 
 
 async def test_events_are_written_with_the_transaction(connection: Connection, now: datetime) -> None:

@@ -312,6 +312,18 @@ async def test_a_plan_is_paid_off_with_its_last_instalment(connection: Connectio
         await counter.repay(plan)
 
 
+async def test_nothing_is_repaid_of_what_was_never_captured(
+    connection: Connection, counter: Any, now: datetime
+) -> None:
+    plan = await counter.authorise(method="bullet", annual_rate_ppm=120_000)
+    with pytest.raises(NothingToRepay):
+        await counter.repay(plan)
+    await service.lapse_authorisations(connection, limit=1_000, now=now + timedelta(days=7))
+    with pytest.raises(NothingToRepay):
+        await counter.repay(plan)
+    assert (await counter.find(plan)).state == "auth_expired"
+
+
 async def test_settlement_sees_every_entry_between_bank_and_partner_and_no_other(
     connection: Connection, counter: Any
 ) -> None:

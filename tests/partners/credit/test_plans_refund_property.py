@@ -12,7 +12,12 @@ from msgspec import structs
 
 from partners.credit.journal import capture_lines, refund_lines
 from partners.credit.model import FundingShare, Line, Plan, PlanTerms, RefundParts, RefundPolicy
-from partners.credit.refund_rules import split_cart_value, spread_over_captures, take_refund_apart
+from partners.credit.refund_rules import (
+    split_cart_value,
+    spread_over_captures,
+    take_refund_apart,
+    uncaptured_value,
+)
 from partners.credit.rules import check_refund, settle_state
 from partners.credit.schedules import reschedule
 
@@ -190,6 +195,20 @@ def test_a_plan_refunded_in_full_leaves_no_trace_on_any_account(plan: Plan, cuts
     assert plan.state == "fully_refunded"
     assert plan.outstanding_fen == plan.uncaptured_fen == 0
     assert not books(posted)
+
+
+@given(plan=plans(), captured_ppm=st.integers(1, 999_999), refunded_ppm=st.integers(0, 999_999))
+def test_what_was_never_captured_can_be_refunded_by_itself(
+    plan: Plan, captured_ppm: int, refunded_ppm: int
+) -> None:
+    plan, _ = capture(plan, max(1, plan.financed_fen * captured_ppm // 1_000_000))
+    if refunded_fen := plan.total_fen * refunded_ppm // 1_000_000:
+        plan, _, _ = refund(plan, refunded_fen)
+    if plan.state == "partially_captured":
+        after, parts, _ = refund(plan, uncaptured_value(plan))
+        assert parts.uncaptured_released_fen == plan.uncaptured_fen
+        assert (parts.principal_reduced_fen, parts.cash_to_customer_fen) == (0, 0)
+        assert after.state == "active"
 
 
 @given(

@@ -6,6 +6,7 @@ from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from kernel.caller import Caller, ConsentMissing, MemberRef, MemberUnknown
@@ -132,6 +133,16 @@ async def test_a_new_consent_replaces_the_old_and_a_withdrawal_ends_it(
         "consent.withdrawn",
     ]
     assert {record["payload"]["member"] for record in types} == {sub}
+
+
+async def test_what_was_withdrawn_stays_withdrawn(
+    connection: Connection, app: App, member: MemberRef, now: datetime
+) -> None:
+    consent_id = await grant(connection, app, member, now, "points:earn")
+    await service.withdraw_consent(connection, partner_id=app.partner_id, member=member, now=now)
+
+    with pytest.raises(asyncpg.RestrictViolationError):
+        await connection.execute("UPDATE oauth_consent SET withdrawn_at = NULL WHERE id = $1", consent_id)
 
 
 @pytest.mark.parametrize("scope", ["admin", "settlement:read"])

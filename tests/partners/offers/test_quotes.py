@@ -262,6 +262,9 @@ async def test_a_quote_past_its_time_is_expired_though_nobody_wrote_it(
     quote = await shop.quote(connection, shop.cart(120_000), now=now)
     assert state_of(quote, now=quote.expires_at - timedelta(seconds=1)) == "issued"
     assert state_of(quote, now=quote.expires_at) == "expired"
+    with pytest.raises(QuoteExpired) as refused:
+        await shop.accept(connection, quote, now=quote.expires_at)
+    assert refused.value.facts == {"expires_at": "2026-11-20T04:15:00Z"}
 
 
 async def test_a_search_outside_agreement_window_or_amount_finds_nothing(

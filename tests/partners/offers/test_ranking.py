@@ -91,6 +91,13 @@ def change(doc: OfferDoc, **changes: Any) -> OfferDoc:
                 doc.components[2],
             ),
         ),
+        lambda doc: change(doc, terms=structs.replace(doc.terms, min_read_seconds=0)),
+        lambda doc: change(
+            doc, funding=(structs.replace(doc.funding[0], share_ppm=1_000_001), doc.funding[1])
+        ),
+        lambda doc: change(
+            doc, components=(structs.replace(doc.components[0], share_ppm=-1), *doc.components[1:])
+        ),
     ],
 )
 def test_an_offer_whose_gifts_nobody_pays_for_is_not_published(spoil: Any, now: datetime) -> None:

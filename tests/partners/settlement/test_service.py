@@ -186,6 +186,13 @@ async def test_a_closed_batch_may_be_paid(shop: Shop) -> None:
     assert paid.state == "paid"
 
 
+async def test_a_batch_that_is_paid_is_not_paid_again(shop: Shop) -> None:
+    batch = await _close(shop)
+    await shop.connection.execute("UPDATE settlement_batch SET state = 'paid' WHERE id = $1", batch.id)
+    with pytest.raises(asyncpg.CheckViolationError):
+        await shop.connection.execute("UPDATE settlement_batch SET state = 'closed' WHERE id = $1", batch.id)
+
+
 async def test_two_closes_at_once_make_one_batch(pool: Pool, now: datetime) -> None:
     async with transaction(pool) as connection:
         [member] = await enrol_members(connection, count=1, now=now)

@@ -147,6 +147,23 @@ async def test_what_a_delivery_asks_to_wait_for_is_granted(
     assert (await _look(pool, new.endpoint))[0].next_at == now + timedelta(seconds=600)
 
 
+@pytest.mark.parametrize(
+    "date",
+    [
+        "Mon, 1 Jan 99999999999999999999 00:00:00 GMT",
+        "1 Jan 2026 12.3 9999999999999999999999999",
+        "Fri, 31 Dec 9999 23:59:59 -1200",
+    ],
+)
+async def test_a_moment_that_no_calendar_has_is_only_a_failed_attempt(
+    pool: Pool, lasting: Partner, receiver: Receiver, client: httpx.AsyncClient, now: datetime, date: str
+) -> None:
+    receiver.answers = [_status(503, f"Retry-After: {date}")]
+    new = await _prepare(pool, lasting, receiver.url, now=now)
+    assert await _deliver(pool, client, lasting.vault, now) == 1
+    assert (await _look(pool, new.endpoint))[0].last_status == 503
+
+
 async def test_gone_switches_the_endpoint_off_until_its_partner_switches_it_on(
     pool: Pool, lasting: Partner, receiver: Receiver, client: httpx.AsyncClient, now: datetime
 ) -> None:
@@ -258,6 +275,22 @@ async def test_no_endpoint_has_more_than_four_deliveries_in_flight(
         for claim in first:
             await service.mark_failed(connection, claim, Answer(status=500), jitter_permille=0, now=now)
         assert len(await service.claim_due(connection, limit=100, now=now)) == 1
+
+
+async def test_after_the_end_was_asked_for_nothing_more_is_sent(
+    pool: Pool, lasting: Partner, receiver: Receiver, client: httpx.AsyncClient, now: datetime
+) -> None:
+    await _prepare(pool, lasting, receiver.url, now=now, events=3)
+    made = await delivery.deliver_due(
+        pool,
+        client,
+        lasting.vault,
+        mode="sandbox",
+        now_of=lambda: now,
+        in_flight=1,
+        ending=lambda: bool(receiver.received),
+    )
+    assert made == len(receiver.received) == 1
 
 
 async def test_a_black_hole_holds_up_nobody_else(

@@ -2,12 +2,16 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from datetime import timedelta
 from typing import Any, TypeVar
+from uuid import UUID
 
 from kernel.caller import MemberRef
-from kernel.database import Connection, Pool, transaction
+from kernel.database import Connection, Pool, acquire, transaction
 from kernel.errors import Refusal
 from points.ledger import service
+from points.ledger.model import Side
+from points.membership.service import enrol_members
 
 Bank = Any
 T = TypeVar("T")
@@ -126,6 +130,50 @@ async def test_parallel_refunds_together_stay_within_the_order(bank: Bank, pool:
     async with transaction(pool) as connection:
         assert await bank.available(connection, member) == 10
         assert await bank.audit(connection, member) == []
+
+
+async def test_a_refund_of_both_sides_does_not_wait_in_a_circle_for_the_houses_accounts(
+    bank: Bank, pool: Pool
+) -> None:
+    """A plan's refund restores points, then claws some back: two turns at the accounts that its bucket shares."""
+    async with transaction(pool) as connection:
+        crowd = await enrol_members(connection, count=1_100, now=bank.now)
+        by_bucket = {member.bucket: member for member in crowd}
+        one, other = next(
+            (member, by_bucket[member.bucket]) for member in crowd if by_bucket[member.bucket] != member
+        )
+        earned = {member: await bank.earn(connection, member, 100) for member in (one, other)}
+        spent = await bank.spend(connection, one, 50)
+        for member in (one, other):
+            await bank.earn(connection, member, 5, expires_in=timedelta(days=1))
+    later = bank.now + timedelta(days=2)
+
+    async def undo(connection: Connection, side: Side, operation_id: UUID) -> object:
+        return await service.reverse(
+            connection,
+            operation_id=operation_id,
+            partner_id=bank.partner_id,
+            side=side,
+            refund_ref="refund",
+            refunded_fen=10 if side == "spend" else 1_000,
+            now=later,
+        )
+
+    async def claw_back() -> object:
+        async with transaction(pool) as connection:
+            return await undo(connection, "earn", earned[other].operation_id)
+
+    async with transaction(pool) as connection:
+        await undo(connection, "spend", spent)
+        waiting = asyncio.create_task(claw_back())
+        async with acquire(pool) as looking:
+            while not await looking.fetchval("SELECT count(*) FROM pg_locks WHERE NOT granted"):
+                assert not waiting.done()
+        await undo(connection, "earn", earned[one].operation_id)
+    await waiting
+    async with transaction(pool) as connection:
+        for member in (one, other):
+            assert await bank.audit(connection, member) == []
 
 
 async def test_the_sweeps_and_the_shoppers_share_the_wallets(bank: Bank, pool: Pool) -> None:
