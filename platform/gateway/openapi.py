@@ -131,7 +131,14 @@ def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str])
     }
     document["tags"] = [{"name": name, "description": about} for name, about, _ in SECTIONS]
     handlers = dict(_handlers(litestar))
-    for path, item in document.get("paths", {}).items():
+    # Litestar keeps a handler's paths in a set: without an order of ours the document would differ from start to start.
+    reading_order = [name for name, _, _ in SECTIONS]
+    paths = document.get("paths", {})
+    document["paths"] = {
+        path: paths[path]
+        for path in sorted(paths, key=lambda path: (reading_order.index(section_of(path)), path))
+    }
+    for path, item in document["paths"].items():
         for method, operation in item.items():
             handler = handlers[method, path]
             _describe_operation(operation, handler, path)

@@ -62,6 +62,12 @@ def test_every_operation_has_its_own_name_and_a_section(document: dict[str, Any]
     assert all(operation["summary"] for operation in operations)
 
 
+def test_the_document_is_the_same_at_every_start(document: dict[str, Any]) -> None:
+    assert list(describe(Runtime(NOWHERE))["paths"]) == list(document["paths"])
+    sections = [next(iter(item.values()))["tags"][0] for item in document["paths"].values()]
+    assert sections == sorted(sections, key=[tag["name"] for tag in document["tags"]].index)
+
+
 def test_no_module_name_of_ours_shows(document: dict[str, Any]) -> None:
     assert all("." not in name and "_" not in name for name in document["components"]["schemas"])
 
