@@ -7,7 +7,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -42,13 +41,11 @@ class Serve:
         assert self._process is not None
         return self._process.pid
 
-    def start(self) -> float:
-        """Start it, wait for its ready line, and return the seconds that took."""
-        began_at = time.monotonic()
+    def start(self) -> None:
+        """Start it and wait for its ready line."""
         self.launch()
         line = self.read_line()
         assert line == f"ready {self.base_url}", self.log.read_text()[-4_000:]
-        return time.monotonic() - began_at
 
     def launch(self) -> None:
         """Start it and wait for nothing."""

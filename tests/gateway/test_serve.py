@@ -17,9 +17,7 @@ from faults import STOP_SECONDS, Serve, alive, children_of, frozen, gone, left_o
 from kernel.supervisor.process import free_port, wait_until
 
 OPS_PORT = free_port()
-READY_AGAIN_SECONDS = 5.0
 #: the machine may be busy with something else
-TRIES = 3
 
 
 @contextmanager
@@ -56,12 +54,15 @@ def test_it_answers_once_it_says_that_it_is_ready(serve: Serve) -> None:
     assert (answer.status_code, answer.json()) == (200, {"status": "ready"})
 
 
-def test_on_existing_data_it_is_ready_within_seconds(serve: Serve) -> None:
-    took: list[float] = []
-    while not took or (min(took) > READY_AGAIN_SECONDS and len(took) < TRIES):
-        assert serve.stop() == 0
-        took.append(serve.start())
-    assert min(took) < READY_AGAIN_SECONDS
+def test_on_existing_data_it_is_ready_again_with_what_it_had(serve: Serve) -> None:
+    # How long that takes is measured, not tested: `make bench ONLY=orders` reports serve_ready_seconds.
+    credentials = serve.data_dir / "sandbox" / "partners" / "ecommerce.json"
+    before = credentials.read_bytes()
+    assert serve.stop() == 0
+
+    serve.start()
+
+    assert credentials.read_bytes() == before
 
 
 def test_a_second_one_on_the_same_data_is_refused(serve: Serve) -> None:
