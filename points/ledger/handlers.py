@@ -1,12 +1,13 @@
 """The ledger over HTTP: balances, entries, quotes, holds and reversals."""
 
-from datetime import datetime
+from datetime import date, datetime
 from uuid import UUID
 
 from litestar import get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, FromQuery, JSONBody
 
+from kernel.calendar import business_date
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
 from kernel.errors import Unprocessable
@@ -15,8 +16,8 @@ from kernel.pages import CursorSeal, Page, check_limit
 from points.ledger import service
 from points.ledger.bodies import (
     CapturedView,
-    HoldCapture,
     EntryView,
+    HoldCapture,
     HoldRequest,
     HoldView,
     PointsQuote,
@@ -28,6 +29,8 @@ from points.ledger.bodies import (
 )
 from points.ledger.model import (
     POINTS_PER_YUAN,
+    Balance,
+    ExpiringPoints,
     Hold,
     ListedEntry,
     Side,
@@ -41,6 +44,10 @@ EARN = "points:earn"
 EXPIRING_MAX = 12
 
 
+class AsOfInFuture(Unprocessable):
+    """`as_of` is a business day in Shanghai that has begun."""
+
+
 class ReversalTargetUnclear(Unprocessable):
     """Name what to reverse either by operation_id, or by member, kind and source_ref together."""
 
@@ -52,18 +59,24 @@ async def read_points(
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
     now: NamedDependency[datetime],
+    as_of: FromQuery[date | None] = None,
 ) -> PointsView:
-    """Read a member's points and what of them ends next."""
+    """Read a member's points and what of them ends next; with `as_of`, as they were when that business day ended.
+
+    Days and not instants: a partner must not read from a curve of balances what the member does elsewhere.
+    """
     member = await subjects.resolve_one(connection, caller, sub, scope=READ, now=now)
-    balance = await service.read_balance(connection, member, now=now)
-    return PointsView(
-        available_points=balance.available_points,
-        held_points=balance.held_points,
-        pending_points=balance.pending_points,
-        arrears_points=balance.arrears_points,
-        expiring=await service.list_expiring(connection, member, limit=EXPIRING_MAX, now=now),
-        as_of=now,
-    )
+    today = business_date(now)
+    if as_of is not None and as_of > today:
+        raise AsOfInFuture(today=today.isoformat())
+    if as_of is None or as_of == today:
+        balance = await service.read_balance(connection, member, now=now)
+        expiring = await service.list_expiring(connection, member, limit=EXPIRING_MAX, now=now)
+        return _points(balance, expiring, now)
+    at = service.end_of_day(as_of)
+    balance = await service.balance_at(connection, member, at=at)
+    expiring = await service.list_expiring_at(connection, member, at=at, limit=EXPIRING_MAX)
+    return _points(balance, expiring, at)
 
 
 @get("/v1/members/{sub:str}/points/entries", scope=READ, level="A1")
@@ -228,6 +241,17 @@ async def _find_target(
     if found is None:
         raise OperationUnknown
     return "earn", found
+
+
+def _points(balance: Balance, expiring: list[ExpiringPoints], at: datetime) -> PointsView:
+    return PointsView(
+        available_points=balance.available_points,
+        held_points=balance.held_points,
+        pending_points=balance.pending_points,
+        arrears_points=balance.arrears_points,
+        expiring=expiring,
+        as_of=at,
+    )
 
 
 def _hold(hold: Hold) -> HoldView:
