@@ -30,10 +30,9 @@ class SealSigner(Protocol):
 async def list_open_days(connection: Connection, *, until: date) -> list[date]:
     """The days up to `until` that are not sealed, oldest first."""
     last = await queries.find_last_sealed(connection)
-    first_day = await queries.find_first_day(connection)
-    if first_day is None:
+    day = await queries.find_first_day(connection) if last is None else last + timedelta(days=1)
+    if day is None:
         return []
-    day = first_day if last is None else last + timedelta(days=1)
     return [day + timedelta(days=n) for n in range((until - day).days + 1)]
 
 

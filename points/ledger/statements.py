@@ -38,10 +38,12 @@ def check_over(last_day: date, now: datetime) -> None:
 async def list_open_months(connection: Connection, *, until: date) -> list[date]:
     """The months up to that of `until` that have no complete statements, oldest first."""
     last = await queries.find_last_period(connection)
-    first_day = await queries.find_first_day(connection)
-    if first_day is None:
+    if last is not None:
+        month = add_months(last, 1)
+    elif (first_day := await queries.find_first_day(connection)) is not None:
+        month = first_day.replace(day=1)
+    else:
         return []
-    month = first_day.replace(day=1) if last is None else add_months(last, 1)
     months = []
     while month <= until:
         months.append(month)
@@ -60,16 +62,23 @@ async def issue_statements(connection: Connection, *, period: date, limit: int, 
     job = await queries.lock_statements_job(connection, period=period, now=now)
     if job.finished_at is not None:
         return job
-    if (await list_open_months(connection, until=period))[:1] not in ([], [period]):
+    months = await list_open_months(connection, until=period) if job.after_bucket < 0 else []
+    if months[:1] not in ([], [period]):
         raise EarlierMonthOpen(period=period.isoformat())
     return await queries.issue_statements(connection, job, limit=limit, now=now)
 
 
 async def find_statement(connection: Connection, member: MemberRef, *, period: date) -> Statement | None:
-    """The month's statement; a month without entries is told from the statement before. None before the first."""
+    """The month's statement; a month without entries is told from the one before.
+
+    None before the wallet's first month, and None for a month whose statements are not complete yet.
+    """
     found = await queries.list_statements(connection, member, until=period, limit=1)
     if not found or found[0].period == period:
         return found[0] if found else None
+    complete = await queries.find_last_period(connection)
+    if complete is None or complete < period:
+        return None
     last = found[0]
     return replace(
         last,

@@ -325,16 +325,10 @@ async def test_a_postgresql_that_pauses_loses_nothing(serve: Serve, partner: Par
     if balance["available_points"] != 1000:
         c = await asyncpg.connect(serve.announced()["database_url"])
         print("ANSWERS", answers)
-        for r in await c.fetch(
-            "SELECT o.member_id, o.id,o.source_ref,o.points,o.recorded_at FROM ledger_operation o WHERE source_ref LIKE 'pause-%'"
-        ):
-            print(r)
-        for r in await c.fetch(
-            "SELECT s.sub,w.* FROM ledger_wallet w JOIN oauth_subject s USING(bucket,member_id) WHERE w.member_id IN (SELECT member_id FROM ledger_operation WHERE source_ref LIKE 'pause-%')"
-        ):
-            print(r)
+        for r in await c.fetch("SELECT o.member_id, o.id,o.source_ref,o.points,o.recorded_at FROM ledger_operation o WHERE source_ref LIKE 'pause-%'"): print(r)
+        for r in await c.fetch("SELECT s.sub,w.* FROM ledger_wallet w JOIN oauth_subject s USING(bucket,member_id) WHERE w.member_id IN (SELECT member_id FROM ledger_operation WHERE source_ref LIKE 'pause-%')"): print(r)
         print((await partner.get(f"/v1/members/{member}/points")), member)
-        print([(f.view, f.rows[:2]) for f in await books.check(c) if f.rows])
+        print([(f.view,f.rows[:2]) for f in await books.check(c) if f.rows])
     assert balance["available_points"] == 10 * 100
 
 

@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import os
 import runpy
+from collections.abc import Callable
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -42,6 +43,9 @@ def register(subparsers: Any) -> None:
     verify = actions.add_parser("verify", help="verify such a file; exit 1 when it does not hold")
     verify.add_argument("file", type=Path)
     verify.add_argument("--earlier", type=Path, help="an older export: none of its seals may have changed")
+    verify.add_argument(
+        "--keys", type=Path, help="the bank's JWK set: every seal must be signed by one of them"
+    )
     verify.set_defaults(run=_verify)
 
 
@@ -88,11 +92,19 @@ async def _export_to(settings: Settings, path: Path, until: date | None) -> dict
 
 
 def _verify(options: argparse.Namespace) -> int:
-    """By the very file that a third party runs, so that both always see the same."""
-    script = Path(__file__).resolve().parents[3] / "docs" / "verify" / "tessera_verify.py"
-    verify = runpy.run_path(str(script))["main"]
+    """By the very files that a third party runs, so that both always see the same."""
     earlier = None if options.earlier is None else str(options.earlier)
-    return int(verify(str(options.file), earlier))
+    code = int(_script("tessera_verify")(str(options.file), earlier))
+    if options.keys is not None:
+        code |= int(_script("tessera_signatures")(str(options.file), str(options.keys)))
+    return code
+
+
+def _script(name: str) -> Callable[..., int]:
+    """A stand-alone script's `main`; like the migrations, the scripts are in the checkout and not in a wheel."""
+    script = Path(__file__).resolve().parents[3] / "docs" / "verify" / f"{name}.py"
+    verify: Callable[..., int] = runpy.run_path(str(script))["main"]
+    return verify
 
 
 async def _check_in(settings: Settings) -> list[Finding]:

@@ -139,7 +139,9 @@ async def test_entries_come_in_pages_newest_first(bank: Bank, connection: Connec
         (3, 3, "available"),
         (2, 2, "available"),
     ]
-    rest = await service.list_entries(connection, member, partner_id=bank.partner_id, before_seq=2, limit=2)
+    rest = await service.list_entries(
+        connection, member, partner_id=bank.partner_id, before_seq=2, limit=2
+    )
     assert [(entry.seq, entry.available_after) for entry in rest] == [(1, 1)]
 
 

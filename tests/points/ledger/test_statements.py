@@ -148,6 +148,7 @@ async def test_a_quiet_month_is_told_from_the_one_before(bank: Bank, connection:
         0,
     )
     assert (quiet.first_seq, quiet.last_seq) == (2, 1)
+    assert await service.find_statement(connection, member, period=date(2027, 2, 1)) is None, "not issued yet"
 
 
 async def test_a_request_overtaken_at_midnight_is_on_the_next_statement(
