@@ -15,7 +15,7 @@ from kernel.errors import Refusal, Unprocessable
 from kernel.ids import to_wire
 from kernel.money import OrderFen
 from kernel.problem import status_of, to_problem
-from points.earning import service
+from points.earning import handlers_operations, service
 from points.earning.model import Activity, Earned, ReportedKind
 from points.ledger.model import Balance, Grant
 
@@ -184,4 +184,4 @@ def _component(grant: Grant) -> Component:
     )
 
 
-routes = [post_earning, post_earnings]
+routes = [post_earning, post_earnings, *handlers_operations.routes]

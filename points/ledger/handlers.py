@@ -28,6 +28,8 @@ from points.ledger.bodies import (
 )
 from points.ledger.model import (
     POINTS_PER_YUAN,
+    Balance,
+    ExpiringPoints,
     Hold,
     ListedEntry,
     Side,
@@ -56,14 +58,8 @@ async def read_points(
     """Read a member's points and what of them ends next."""
     member = await subjects.resolve_one(connection, caller, sub, scope=READ, now=now)
     balance = await service.read_balance(connection, member, now=now)
-    return PointsView(
-        available_points=balance.available_points,
-        held_points=balance.held_points,
-        pending_points=balance.pending_points,
-        arrears_points=balance.arrears_points,
-        expiring=await service.list_expiring(connection, member, limit=EXPIRING_MAX, now=now),
-        as_of=now,
-    )
+    expiring = await service.list_expiring(connection, member, limit=EXPIRING_MAX, now=now)
+    return _points(balance, expiring, now)
 
 
 @get("/v1/members/{sub:str}/points/entries", scope=READ, level="A1")
@@ -228,6 +224,17 @@ async def _find_target(
     if found is None:
         raise OperationUnknown
     return "earn", found
+
+
+def _points(balance: Balance, expiring: list[ExpiringPoints], at: datetime) -> PointsView:
+    return PointsView(
+        available_points=balance.available_points,
+        held_points=balance.held_points,
+        pending_points=balance.pending_points,
+        arrears_points=balance.arrears_points,
+        expiring=expiring,
+        as_of=at,
+    )
 
 
 def _hold(hold: Hold) -> HoldView:

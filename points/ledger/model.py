@@ -29,6 +29,8 @@ Side = Literal["earn", "spend"]
 OperationKind = Literal[
     "earn", "hold", "capture", "release", "lapse", "reverse_earn", "reverse_spend", "expire"
 ]
+#: what an entry means on a statement; see ledger_movement
+Movement = Literal["moved", "earned", "restored", "spent", "expired", "clawed", "repaid", "owed"]
 MoveKind = Literal["grant", "hold", "capture", "release", "expire", "claw", "restore", "repay"]
 
 
@@ -350,3 +352,125 @@ class Reversible(Struct, frozen=True, kw_only=True):
     reversed_fen: int
     base_points: int
     reversed_points: int
+
+
+class Statement(Struct, frozen=True, kw_only=True):
+    """One month of one wallet: what the member owned, what became of it, what is owned now."""
+
+    bucket: int
+    member_id: int
+    #: first day of the month, in Shanghai
+    period: date
+    #: held points are still the member's and counted
+    opening_points: int
+    earned_points: int
+    restored_points: int
+    spent_points: int
+    expired_points: int
+    clawed_points: int
+    #: what repaid arrears
+    repaid_points: int
+    closing_points: int
+    closing_held_points: int
+    opening_arrears_points: int
+    owed_points: int
+    closing_arrears_points: int
+    first_seq: int
+    last_seq: int
+    #: the chain's link after the last entry
+    head_hash: bytes
+
+
+class JobProgress(Struct, frozen=True, kw_only=True):
+    """How far a job has come with one period."""
+
+    period: date
+    #: the key of the last wallet looked at
+    after_bucket: int
+    after_member_id: int
+    after_point_type: int
+    #: what it has made so far
+    made: int
+    finished_at: datetime | None
+
+
+class HouseBalance(Struct, frozen=True, kw_only=True):
+    """One of the house's accounts with one funder at the end of a day."""
+
+    account: str
+    funder: str
+    debit_points: int
+    credit_points: int
+    #: on the side on which the account grows
+    balance_points: int
+
+
+class DayRoot(Struct, frozen=True, kw_only=True):
+    """The Merkle root above the wallets of one lane that moved on one day."""
+
+    lane: int
+    business_on: date
+    leaves: int
+    root: bytes
+    #: the hash of the day before; empty for the first
+    previous_hash: bytes
+    hash: bytes
+
+
+class Seal(Struct, frozen=True, kw_only=True):
+    """A day's root as it was sealed."""
+
+    lane: int
+    business_on: date
+    leaves: int
+    root: bytes
+    previous_hash: bytes
+    hash: bytes
+    #: compact JWS over the figures, and the public key that verifies it; None where no key was at hand
+    signature: str | None
+    signing_jwk: dict[str, str] | None
+    sealed_at: datetime
+
+
+class LotMove(Struct, frozen=True, kw_only=True):
+    """What an operation did to one lot."""
+
+    seq: int
+    lot_id: UUID
+    kind: MoveKind
+    points: int
+    funder: str
+    unit_cost_e6: int
+    campaign: str | None
+    expires_at: datetime | None
+
+
+class PostedReversal(Struct, frozen=True, kw_only=True):
+    """A refund that undid part of an operation."""
+
+    id: UUID
+    refund_ref: str
+    amount_fen: int
+    points: int
+    recorded_at: datetime
+
+
+class MovedPoints(Struct, frozen=True, kw_only=True):
+    """What an operation's entries mean on a statement, summed."""
+
+    #: None for a pair of accounts that no statement knows
+    movement: Movement | None
+    points: int
+
+
+class Explanation(Struct, frozen=True, kw_only=True):
+    """Everything the books know about one operation; a hold's ending is part of it."""
+
+    operation: Operation
+    #: set when the operation is a hold
+    hold: Hold | None
+    movements: Sequence[MovedPoints]
+    #: in the order in which the lots were touched
+    lots: Sequence[LotMove]
+    #: what refunds have undone of it, oldest first
+    reversals: Sequence[PostedReversal]

@@ -1,7 +1,9 @@
-"""The ledger as other domains call it: earn, hold, capture, release, reverse, read; and the two sweeps."""
+"""The ledger as other domains call it: earn, hold, capture, release, reverse, read, prove; and the two sweeps."""
 
 from points.ledger.balances import expire_due, list_entries, list_expiring, read_balance
 from points.ledger.earnings import find_earning, post_earnings
+from points.ledger.explanations import explain_operation, search_operations
+from points.ledger.history import balance_at, balance_on, end_of_day, house_balances_on, list_expiring_at
 from points.ledger.holds import (
     capture_hold,
     close_holds,
@@ -24,6 +26,14 @@ from points.ledger.rules import (
     RefundExceedsOrder,
     value_fen,
 )
+from points.ledger.seals import SealSigner, list_open_days, seal_day
+from points.ledger.statements import (
+    check_over,
+    find_statement,
+    issue_statements,
+    list_open_months,
+    list_statements,
+)
 
 __all__ = [
     "CaptureExceedsHold",
@@ -35,19 +45,34 @@ __all__ = [
     "OperationUnknown",
     "RefundAlreadyPosted",
     "RefundExceedsOrder",
+    "SealSigner",
+    "balance_at",
+    "balance_on",
     "capture_hold",
+    "check_over",
     "close_holds",
+    "end_of_day",
     "expire_due",
+    "explain_operation",
     "find_earning",
     "find_hold",
+    "find_statement",
+    "house_balances_on",
+    "issue_statements",
     "lapse_due",
     "list_entries",
     "list_expiring",
+    "list_expiring_at",
+    "list_open_days",
+    "list_open_months",
+    "list_statements",
     "place_hold",
     "place_holds",
     "post_earnings",
     "read_balance",
     "release_hold",
     "reverse",
+    "seal_day",
+    "search_operations",
     "value_fen",
 ]

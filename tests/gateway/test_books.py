@@ -64,6 +64,7 @@ class Day:
         await self._right(second)
         while await webhooks.relay(connection, limit=1_000, now=NOW):
             pass
+        await self._prove()
         closed_at = NOW + timedelta(hours=8)
         await settlement.close_batch(
             connection, partner_id=self.partner_id, business_on=date(2026, 11, 20), now=closed_at
@@ -252,6 +253,15 @@ class Day:
         )
         return version_id
 
+    async def _prove(self) -> None:
+        """The month is stated, its days are sealed."""
+        connection, now = self._connection, datetime(2026, 12, 1, tzinfo=UTC)
+        job = None
+        while job is None or job.finished_at is None:
+            job = await ledger.issue_statements(connection, period=date(2026, 11, 1), limit=1, now=now)
+        for day in await ledger.list_open_days(connection, until=date(2026, 11, 22)):
+            await ledger.seal_day(connection, day=day, now=now)
+
     async def _right(self, member: MemberRef) -> None:
         right = await membership.grant_entitlement(
             self._connection,
@@ -302,7 +312,7 @@ async def test_a_good_day_contradicts_nothing_and_the_application_may_look(
     async with await open_pool(url, size=2) as pool, acquire(pool) as connection:
         findings = await books.check(connection)
     assert {finding.view: finding.rows for finding in findings if finding.rows} == {}
-    assert len(findings) == 39
+    assert len(findings) == 43
     assert all(finding.sentence.endswith(".") for finding in findings)
     async with acquire(owner) as connection:
         kinds = {row[0] for row in await connection.fetch("SELECT DISTINCT kind FROM ledger_operation")}
@@ -322,6 +332,22 @@ THE_PLAN = "(SELECT id FROM credit_plan WHERE captures > 0)"
 FORGED = "INSERT INTO credit_entry SELECT bucket, id, entries + 1, id,"
 FORGERY = f""", 100000, 'bank', partner_id, '2026-11-20', now() FROM credit_plan WHERE id = {THE_PLAN};
     UPDATE credit_plan SET entries = entries + 1 WHERE id = {THE_PLAN}"""
+NO_LINK = "ALTER TABLE ledger_seal DROP CONSTRAINT ledger_seal_link;"
+# two statements that both begin where the first ended: the key allows it, the sentence does not
+SECOND_STATEMENT = """
+INSERT INTO ledger_statement (bucket, member_id, point_type, period, opening_points, earned_points, restored_points,
+       spent_points, expired_points, clawed_points, repaid_points, closing_points, closing_held_points,
+       opening_arrears_points, owed_points, closing_arrears_points, first_seq, last_seq, head_hash, issued_at)
+SELECT bucket, member_id, point_type, period + m * interval '1 month', closing_points, 0, 0, 0, 0, 0, 0, closing_points,
+       0, closing_arrears_points, 0, closing_arrears_points, last_seq + 1, last_seq + m, head_hash, issued_at
+  FROM ledger_statement CROSS JOIN generate_series(1, 2) AS m"""
+# the last entry of every wallet with its hash, and the wallet with it: everything else still agrees
+A_FORGERY = """
+WITH forged AS (
+    UPDATE ledger_entry AS e SET value_fen = e.value_fen + 1, hash = sha256(e.hash)
+      FROM ledger_wallet AS w WHERE w.member_id = e.member_id AND w.seq = e.seq
+    RETURNING e.member_id, e.hash)
+UPDATE ledger_wallet AS w SET head_hash = forged.hash FROM forged WHERE forged.member_id = w.member_id"""
 THE_LAST_AUDIT = "(SELECT max(seq) FROM audit_record AS r WHERE r.lane = audit_record.lane)"
 
 # (the view that must notice, the defect)
@@ -430,6 +456,25 @@ DEFECTS = [
     ("i39", "UPDATE outbox_event SET partner_id = gen_random_uuid() WHERE type = 'plan.authorised'"),
     ("i39", """INSERT INTO outbox_event SELECT bucket, gen_random_uuid(), partner_id, type, aggregate, payload, occurred_at
                  FROM outbox_event WHERE type = 'plan.captured'"""),
+    ("i40", "UPDATE ledger_statement SET head_hash = sha256(head_hash)"),
+    ("i40", "UPDATE ledger_statement SET earned_points = earned_points + 1, spent_points = spent_points + 1"),
+    ("i40", "UPDATE ledger_statement SET closing_held_points = closing_held_points - 1 WHERE closing_held_points > 0"),
+    ("i40", "UPDATE ledger_entry SET points = points + 1 WHERE credit_account = 4"),
+    ("i40", "UPDATE ledger_entry SET business_on = business_on + 60 WHERE seq = 1"),
+    ("i40", "UPDATE ledger_statement SET last_seq = last_seq - 1"),
+    ("i41", "DELETE FROM ledger_statement WHERE opening_points = 0 AND closing_held_points > 0"),
+    ("i41", "UPDATE ledger_statement SET last_seq = last_seq - 1"),
+    ("i41", f"{SECOND_STATEMENT}"),
+    ("i42", "DELETE FROM ledger_entry WHERE operation_id IN (SELECT id FROM ledger_operation WHERE kind = 'expire')"),
+    ("i42", f"{A_FORGERY}"),
+    ("i42", f"{NO_LINK} DELETE FROM ledger_seal WHERE business_on = '2026-11-21'"),
+    ("i42", f"{NO_LINK} DELETE FROM ledger_seal WHERE business_on < '2026-11-22'"),
+    ("i42", "ALTER TABLE ledger_seal DROP CONSTRAINT ledger_seal_hashes; UPDATE ledger_seal SET leaves = leaves + 1"),
+    ("i43", f"UPDATE ledger_operation SET amount_fen = amount_fen + 100 WHERE id = {AN_EARNING}"),
+    ("i43", f"UPDATE ledger_operation SET multiplier_pct = 200 WHERE id = {AN_EARNING}"),
+    ("i43", f"UPDATE ledger_operation SET tier = 'gold' WHERE id = {AN_EARNING}"),
+    ("i43", f"UPDATE ledger_operation SET rule_version = 9 WHERE id = {AN_EARNING}"),
+    ("i43", f"UPDATE ledger_lot SET points = points + 1 WHERE operation_id = {AN_EARNING}"),
 ]  # fmt: skip
 
 
@@ -447,7 +492,7 @@ async def test_what_is_bent_is_noticed(owner: Pool, number: str, defect: str) ->
 
 
 def test_every_view_has_a_defect_that_proves_it() -> None:
-    assert {number for number, _ in DEFECTS} == {f"i{number:02}" for number in range(1, 40)}
+    assert {number for number, _ in DEFECTS} == {f"i{number:02}" for number in range(1, 44)}
 
 
 async def test_the_wire_id_of_the_database_is_the_wire_id_of_the_api(owner: Pool) -> None:

@@ -16,9 +16,11 @@ import points.membership.handlers
 from kernel.caller import Caller, ConsentMissing, MemberRef, MemberUnknown
 from kernel.database import Connection
 from kernel.errors import Refusal
+from kernel.ids import to_wire
 from kernel.pages import CursorSeal
 from kernel.problem import status_of, to_problem
-from points.ledger.service import expire_due
+from points.ledger.explanation_queries import SEARCH_OPERATIONS
+from points.ledger.service import expire_due, search_operations
 from points.membership.service import grant_entitlement
 
 Bank = Any
@@ -377,3 +379,118 @@ async def test_membership_and_entitlements(desk: Desk) -> None:
     status, used = await desk.post(f"/v1/entitlements/{identifier}/use", {"use_ref": "u"})
     assert (status, used["state"], used["used"]) == (200, "used", 1)
     assert (await desk.post(f"/v1/entitlements/{identifier}/use", {"use_ref": "v"}))[0] == 409
+
+
+async def test_an_earning_is_explained_with_its_inputs_lots_and_refunds(desk: Desk) -> None:
+    await desk.enrol("ann")
+    earned = await desk.earn("ann", "order-1", 1_299)
+    refund = {"operation_id": earned["id"], "refund_ref": "rf-1", "refunded_fen": 10_000}
+    _, reversal = await desk.post("/v1/points/reversals", refund)
+    status, told = await desk.get(f"/v1/points/operations/{earned['id']}")
+    assert (status, told["kind"], told["member"], told["points"]) == (200, "earn", "ann", 1_299)
+    assert (told["source_kind"], told["source_ref"]) == ("purchase", "order-1")
+    assert told["calculation"] == {
+        "rule_version": 1,
+        "fen_per_point": 100,
+        "tier": "start",
+        "multiplier_pct": 100,
+        "amount_fen": 129_900,
+        "category": "appliances",
+        "own_card": True,
+        "base_points": 1_299,
+        "bonus_points": 0,
+    }
+    (lot,) = told["lots"]
+    assert lot == {
+        "lot_id": earned["components"][0]["lot_id"],
+        "move": "grant",
+        "points": 1_299,
+        "funder": "bank",
+        "campaign": None,
+        "expires_at": "2028-11-30T16:00:00Z",
+    }
+    assert told["movements"] == [{"movement": "earned", "points": 1_299}]
+    assert told["reversals"] == [
+        {
+            "id": reversal["id"],
+            "refund_ref": "rf-1",
+            "refunded_fen": 10_000,
+            "points": 100,
+            "recorded_at": "2026-11-20T04:00:00Z",
+        }
+    ]
+    assert (told["reversed_points"], told["reversed_fen"]) == (100, 10_000)
+    assert (told["occurred_at"], told["business_on"]) == ("2026-11-11T12:00:00Z", "2026-11-20")
+
+    _, undone = await desk.get(f"/v1/points/operations/{reversal['id']}")
+    assert (undone["kind"], undone["reverses"], undone["refund_ref"]) == (
+        "reverse_earn",
+        earned["id"],
+        "rf-1",
+    )
+    assert (undone["calculation"], undone["movements"]) == (None, [{"movement": "clawed", "points": 100}])
+
+
+async def test_a_hold_is_explained_with_its_ending(desk: Desk) -> None:
+    await desk.enrol("ann")
+    await desk.earn("ann", "order-1", 500)
+    _, hold = await desk.post("/v1/points/holds", {"member": "ann", "points": 300, "order_ref": "o"})
+    await desk.post(f"/v1/points/holds/{hold['id']}/capture", {"points": 200})
+    refund = {"operation_id": hold["id"], "refund_ref": "rf-1", "refunded_fen": 50}
+    _, reversal = await desk.post("/v1/points/reversals", refund)
+    _, told = await desk.get(f"/v1/points/operations/{hold['id']}")
+    assert (told["kind"], told["hold_id"], told["hold_state"], told["source_ref"]) == (
+        "hold",
+        hold["id"],
+        "captured",
+        "o",
+    )
+    assert [(lot["move"], lot["points"]) for lot in told["lots"]] == [
+        ("hold", 300),
+        ("capture", 200),
+        ("release", 100),
+    ]
+    assert told["movements"] == [{"movement": "moved", "points": 400}, {"movement": "spent", "points": 200}]
+    assert [(r["id"], r["points"]) for r in told["reversals"]] == [(reversal["id"], 50)]
+    _, undone = await desk.get(f"/v1/points/operations/{reversal['id']}")
+    assert (undone["reverses"], undone["movements"]) == (hold["id"], [{"movement": "restored", "points": 50}])
+    same = await desk.get(f"/v1/points/operations/ent_{hold['id'].removeprefix('hld_')}")
+    assert same[1] | {"id": told["id"]} == told, "the list of entries calls it by this name"
+
+
+async def test_an_explanation_is_for_the_operations_own_partner_and_scope(desk: Desk) -> None:
+    await desk.enrol("ann")
+    earned = await desk.earn("ann", "order-1", 500)
+    _, hold = await desk.post("/v1/points/holds", {"member": "ann", "points": 300, "order_ref": "o"})
+    for scope, mine, other in (("earn", earned, hold), ("spend", hold, earned)):
+        desk.scopes = frozenset({f"points:{scope}"})
+        assert (await desk.get(f"/v1/points/operations/{mine['id']}"))[0] == 200
+        status, problem = await desk.get(f"/v1/points/operations/{other['id']}")
+        assert (status, problem["code"]) == (403, "insufficient_scope")
+    desk.scopes = SCOPES
+    for absent in (f"hld_{earned['id'].removeprefix('ent_')}", "ent_nonsense", "lot_1"):
+        assert (await desk.get(f"/v1/points/operations/{absent}"))[0] == 404
+    desk.bank.partner_id = uuid4()
+    status, problem = await desk.get(f"/v1/points/operations/{earned['id']}")
+    assert (status, problem["code"]) == (404, "operation_not_found")
+
+
+async def test_staff_find_operations_by_any_number_of_a_partner(desk: Desk) -> None:
+    await desk.enrol("ann")
+    earned = await desk.earn("ann", "order-1", 500)
+    _, hold = await desk.post("/v1/points/holds", {"member": "ann", "points": 300, "order_ref": "order-1"})
+    refund = {"operation_id": earned["id"], "refund_ref": "refund-7", "refunded_fen": 100}
+    await desk.post("/v1/points/reversals", refund)
+    found = await search_operations(desk.connection, reference="order-1", partner_id=desk.bank.partner_id)
+    assert {(o.kind, to_wire("ent", o.id)) for o in found} == {
+        ("earn", earned["id"]),
+        ("hold", f"ent_{hold['id'].removeprefix('hld_')}"),
+    }
+    (reversal,) = await search_operations(
+        desk.connection, reference="refund-7", partner_id=desk.bank.partner_id
+    )
+    assert (reversal.kind, to_wire("ent", reversal.reverses or uuid4())) == ("reverse_earn", earned["id"])
+    assert await search_operations(desk.connection, reference="order-1", partner_id=uuid4()) == []
+    await desk.connection.execute("SET LOCAL enable_seqscan = off")
+    plan = await desk.connection.fetch(f"EXPLAIN {SEARCH_OPERATIONS}", "order-1", desk.bank.partner_id, 10)
+    assert any("ledger_operation_reference" in line[0] for line in plan)

@@ -4,12 +4,22 @@ from types import ModuleType
 
 import pytest
 
+import points.ledger.explanation_queries
+import points.ledger.history_queries
 import points.ledger.hold_queries
+import points.ledger.proof_queries
 import points.ledger.queries
 import points.membership.queries
 from kernel.database import Connection
 
-MODULES = (points.ledger.queries, points.ledger.hold_queries, points.membership.queries)
+MODULES = (
+    points.ledger.queries,
+    points.ledger.hold_queries,
+    points.ledger.history_queries,
+    points.ledger.proof_queries,
+    points.ledger.explanation_queries,
+    points.membership.queries,
+)
 STATEMENTS = [
     pytest.param(text, id=f"{module.__name__}.{name}")
     for module in MODULES

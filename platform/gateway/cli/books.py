@@ -1,8 +1,12 @@
-"""`tessera books check`: do the books balance?"""
+"""`tessera books`: do they balance, what would a third party need to see it, and does a file of them hold?"""
 
 import argparse
 import asyncio
 import os
+import runpy
+from collections.abc import Callable
+from datetime import date
+from pathlib import Path
 from typing import Any
 
 from msgspec import structs
@@ -10,7 +14,9 @@ from msgspec import structs
 from gateway import books
 from gateway.attach import attached
 from gateway.books import Finding
-from kernel.database import acquire, open_pool
+from gateway.books_export import export_books
+from kernel.clock import DatabaseClock
+from kernel.database import acquire, open_pool, tell_time
 from kernel.settings import Settings, from_environment
 
 ROWS_SHOWN = 3
@@ -23,6 +29,24 @@ def register(subparsers: Any) -> None:
     check = actions.add_parser("check", help="check every invariant; exit 1 when one is broken")
     check.add_argument("--data-dir", default=None, help="the system's data directory (default: var)")
     check.set_defaults(run=_check)
+    export = actions.add_parser("export", help="write the points books to a file that anyone can verify")
+    export.add_argument("file", type=Path)
+    export.add_argument(
+        "--until",
+        type=date.fromisoformat,
+        default=None,
+        metavar="YYYY-MM-DD",
+        help="only up to this day's end",
+    )
+    export.add_argument("--data-dir", default=None, help="the system's data directory (default: var)")
+    export.set_defaults(run=_export)
+    verify = actions.add_parser("verify", help="verify such a file; exit 1 when it does not hold")
+    verify.add_argument("file", type=Path)
+    verify.add_argument("--earlier", type=Path, help="an older export: none of its seals may have changed")
+    verify.add_argument(
+        "--keys", type=Path, help="the bank's JWK set: every seal must be signed by one of them"
+    )
+    verify.set_defaults(run=_verify)
 
 
 def _check(options: argparse.Namespace) -> int:
@@ -40,6 +64,47 @@ def _check(options: argparse.Namespace) -> int:
         broken = ["there are no invariants; is the database migrated?"]
     print(f"books broken: {', '.join(broken)}" if broken else "books balanced")
     return 1 if broken else 0
+
+
+def _export(options: argparse.Namespace) -> int:
+    settings = from_environment(os.environ)
+    if options.data_dir is not None:
+        settings = structs.replace(settings, data_dir=options.data_dir)
+    with attached(settings) as found:
+        counted = asyncio.run(_export_to(found, options.file, options.until))
+    print(", ".join(f"{count:,} {kind}" for kind, count in counted.items()))
+    return 0
+
+
+async def _export_to(settings: Settings, path: Path, until: date | None) -> dict[str, int]:
+    """Under another name until it is whole: a file that was cut off never looks like an export."""
+    assert settings.database_url is not None, "attached settings lead to a database"
+    clock, unfinished = DatabaseClock(), path.with_name(path.name + ".part")
+    async with (
+        await open_pool(settings.database_url.reveal(), size=2, application="tessera-books") as pool,
+        acquire(pool) as connection,
+    ):
+        await tell_time(clock, connection)
+        with unfinished.open("w", encoding="utf-8") as file:
+            counted = await export_books(connection, file, until=until, now=clock.now())
+    unfinished.rename(path)
+    return counted
+
+
+def _verify(options: argparse.Namespace) -> int:
+    """By the very files that a third party runs, so that both always see the same."""
+    earlier = None if options.earlier is None else str(options.earlier)
+    code = int(_script("tessera_verify")(str(options.file), earlier))
+    if options.keys is not None:
+        code |= int(_script("tessera_signatures")(str(options.file), str(options.keys)))
+    return code
+
+
+def _script(name: str) -> Callable[..., int]:
+    """A stand-alone script's `main`; like the migrations, the scripts are in the checkout and not in a wheel."""
+    script = Path(__file__).resolve().parents[3] / "docs" / "verify" / f"{name}.py"
+    verify: Callable[..., int] = runpy.run_path(str(script))["main"]
+    return verify
 
 
 async def _check_in(settings: Settings) -> list[Finding]:

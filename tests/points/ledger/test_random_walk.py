@@ -8,6 +8,7 @@ from uuid import UUID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kernel.calendar import business_date
 from kernel.database import Connection, Pool
 from kernel.errors import Refusal
 from points.ledger import service
@@ -96,6 +97,27 @@ class Walk:
         )
 
 
+async def state_months(connection: Connection, member: Any, *, now: datetime) -> list[str]:
+    """Every month of the walk is stated; the views that contradict a statement or find an entry on none."""
+    for period in await service.list_open_months(connection, until=business_date(now - timedelta(days=31))):
+        finished = None
+        while finished is None:
+            job = await service.issue_statements(connection, period=period, limit=1_000, now=now)
+            finished = job.finished_at
+    last = next(iter(await service.list_statements(connection, member, limit=1, now=now)), None)
+    balance = await connection.fetchrow("SELECT * FROM ledger_wallet WHERE member_id = $1", member.member_id)
+    if last is None or balance is None:
+        assert last is None and (balance is None or balance["seq"] == 0)
+        return []
+    assert last.closing_points == balance["available_points"] + balance["held_points"]
+    assert (last.closing_arrears_points, last.last_seq) == (balance["arrears_points"], balance["seq"])
+    views = ("books_i40_statement_is_its_entries", "books_i41_statements_follow_each_other")
+    found = [
+        await connection.fetch(f"SELECT FROM {view} WHERE member_id = $1", member.member_id) for view in views
+    ]
+    return [view for view, rows in zip(views, found, strict=True) if rows]
+
+
 @given(steps=st.lists(STEPS, min_size=5, max_size=40))
 @settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_the_books_add_up_after_any_life(
@@ -119,5 +141,6 @@ async def test_the_books_add_up_after_any_life(
                 balance = await service.read_balance(connection, member, now=walk.now)
                 assert balance.available_points == 0 or balance.arrears_points == 0
             assert await bank.audit(connection, member) == []
+            assert await state_months(connection, member, now=walk.now + timedelta(days=40)) == []
         finally:
             await outer.rollback()
