@@ -96,7 +96,7 @@ async def test_a_crowd_with_copies_of_keys_proofs_and_sources(
     members = await bind(partner, 20)
     plain = [(earning(members[n % 20]), str(uuid4())) for n in range(200)]
     same_key = [plain[n] for n in range(30)]
-    other_body = [(earning(members[0]), plain[n][1]) for n in range(10)]
+    other_body = [(earning(members[0]), plain[n][1]) for n in range(30, 40)]
     same_source = [(plain[n][0], str(uuid4())) for n in range(40, 70)]
     _, token_hash = await partner._current_token()
     proof = partner.make_proof("POST", EARNINGS, token_hash=token_hash)
@@ -123,8 +123,8 @@ async def test_a_crowd_with_copies_of_keys_proofs_and_sources(
     }
     first, copies = answers[:30], answers[200:230]
     assert [answer.content for answer in copies] == [answer.content for answer in first]
-    assert all(answer.headers.get("idempotency-replayed") == "true" for answer in copies)
-    assert all(answer.headers["content-type"] == "application/json" for answer in answers[:230])
+    for pair in zip(first, copies, strict=True):
+        assert sum("idempotency-replayed" in answer.headers for answer in pair) == 1, "whichever came second"
     total = sum([(await balance(partner, member))["available"] for member in members])
     assert total == 201 * 1_299
     assert await faults(pool) == []
