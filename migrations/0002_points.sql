@@ -424,6 +424,42 @@ BEGIN
            credit_points = slot.credit_points + excluded.credit_points;
 END $$;
 
+-- The one way out of `open`, for holds whose wallets are locked; whoever comes second finds no row. No hold comes twice.
+CREATE FUNCTION ledger_close_holds(
+    p_now timestamptz, p_buckets smallint[], p_member_ids bigint[], p_ids uuid[], p_states text[], p_spent bigint[],
+    p_operations uuid[]
+) RETURNS SETOF ledger_hold
+    LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    RETURN QUERY
+        UPDATE ledger_hold AS hold
+           SET state = closing.state, captured_points = closing.spent, closed_at = p_now,
+               closed_by = closing.operation_id
+          FROM unnest(p_buckets, p_member_ids, p_ids, p_states, p_spent, p_operations)
+               AS closing (bucket, member_id, id, state, spent, operation_id)
+         WHERE hold.bucket = closing.bucket AND hold.member_id = closing.member_id AND hold.id = closing.id
+           AND hold.closed_at IS NULL  -- that is, open; said so, no plan goes through the index of all open holds
+        RETURNING hold.*;
+END $$;
+
+-- Of the lots that holds pin, what was spent.
+CREATE FUNCTION ledger_mark_captured(
+    p_buckets smallint[], p_member_ids bigint[], p_hold_ids uuid[], p_lot_seqs bigint[], p_points bigint[]
+) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    UPDATE ledger_hold_lot AS pinned
+       SET captured = spent.points
+      FROM unnest(p_buckets, p_member_ids, p_hold_ids, p_lot_seqs, p_points)
+           AS spent (bucket, member_id, hold_id, lot_seq, points)
+     WHERE pinned.bucket = spent.bucket AND pinned.member_id = spent.member_id
+       AND pinned.hold_id = spent.hold_id AND pinned.lot_seq = spent.lot_seq;
+END $$;
+
 -- A grant of one posting: the rule decided it, the ledger makes a lot of it.
 CREATE TYPE ledger_grant AS (
     lot_id       uuid,
