@@ -25,13 +25,15 @@ async def post_earnings(
     order = sorted(range(len(postings)), key=lambda place: _key(postings[place]))
     sorted_postings = [postings[place] for place in order]
     business_on = business_date(now)
+    wire_ids = [to_wire("ent", posting.operation_id) for posting in sorted_postings]
     records = await connection.fetch(
         queries.POST_EARNINGS,
         now,
         [_posting_row(posting, now, business_on) for posting in sorted_postings],
         [len(posting.grants) for posting in sorted_postings],
         [_grant_row(grant) for posting in sorted_postings for grant in posting.grants],
-        [to_wire("ent", posting.operation_id) for posting in sorted_postings],
+        wire_ids,
+        [_told(posting, wire_id) for posting, wire_id in zip(sorted_postings, wire_ids, strict=True)],
     )
     outcomes = dict(zip(order, records, strict=True))
     return [_outcome(outcomes[place]) for place in range(len(postings))]
@@ -58,6 +60,16 @@ def _posting_row(p: EarnPosting, now: datetime, business_on: date) -> tuple[Any,
         *(p.rule_version, p.tier, p.multiplier_pct, p.own_card, p.category),
         *(p.occurred_at, now, business_on, p.manager),
     )
+
+
+def _told(posting: EarnPosting, wire_id: str) -> dict[str, Any]:
+    """What the event of an earning tells."""
+    return {
+        "id": wire_id,
+        "kind": posting.source_kind,
+        "source_ref": posting.source_ref,
+        "points": posting.points,
+    }
 
 
 def _grant_row(grant: Grant) -> tuple[Any, ...]:
