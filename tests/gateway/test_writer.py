@@ -16,10 +16,15 @@ from gateway import books
 from gateway.app import ROUTES, batch_paths, build_litestar
 from gateway.client import PartnerClient
 from gateway.edge import Edge
+from gateway.requests import OneTimeProof
 from gateway.runtime import Runtime
+from gateway.writer import Answered, Errand, LedgerWriter
 from kernel import idempotency
-from kernel.database import Pool, transaction
+from kernel.caller import Caller
+from kernel.database import Pool, open_pool, transaction
 from kernel.settings import Settings
+from points.earning.handlers import EARNINGS as EARNINGS_KIND
+from points.earning.handlers import EarnRequest
 
 EARNINGS = "/v1/points/earnings"
 HOLDS = "/v1/points/holds"
@@ -181,6 +186,70 @@ async def test_one_item_the_database_refuses_fails_no_neighbour(
     again = await raw(partner, http, HOLDS, msgspec.json.encode(hold(member, 10)), str(uuid4()), proof)
     assert again.json()["code"] == "invalid_dpop_proof", "a proof used in a failed write stays used"
     assert (await balance(partner, member))["held"] == 100
+
+
+async def test_a_crowd_costs_the_statements_of_one(
+    partner: PartnerClient, runtime: Runtime, database_url: str
+) -> None:
+    members = await bind(partner, 8)
+    app = await runtime.verifier.authenticate(
+        method="POST",
+        path=EARNINGS,
+        authorization=[f"DPoP {await partner.token()}"],
+        proofs=[partner.make_proof("POST", EARNINGS, token_hash=(await partner._current_token())[1])],
+        now=runtime.clock.now(),
+    )
+    async with await open_pool(database_url, size=1) as single:
+        writer = LedgerWriter(single, vault=runtime.vault, subjects=runtime.subjects)
+
+        async def statements_of(count: int) -> list[str]:
+            statements: list[str] = []
+            errands = [_errand(app.caller, members[n % 8], runtime) for n in range(count)]
+            async with single.acquire() as connection:
+                connection.add_query_logger(note := lambda record: statements.append(record.query))
+            outcomes = await writer.post_together(EARNINGS_KIND, errands)
+            async with single.acquire() as connection:
+                connection.remove_query_logger(note)
+            assert all(isinstance(outcome, Answered) for outcome in outcomes)
+            return [statement for statement in statements if statement.strip()]
+
+        await statements_of(1)  # the first time, the driver asks for the types
+        one, many = await statements_of(1), await statements_of(100)
+
+    assert one == many
+    assert sum("ledger_post_earnings" in statement for statement in many) == 1
+    assert len(many) <= 8, "begin, proofs, keys, subjects, standings, postings, answers, commit"
+
+
+def _errand(caller: Caller, member: str, runtime: Runtime) -> Errand:
+    now = runtime.clock.now()
+    return Errand(
+        caller=caller,
+        proof=OneTimeProof(scope="test", jti=str(uuid4()), expires_at=now),
+        request=idempotency.keyed(app_id=caller.app_id, key=str(uuid4()), fingerprint=bytes(32)),
+        status=201,
+        now=now,
+        item=msgspec.convert(earning(member), EarnRequest),
+    )
+
+
+async def test_a_write_costs_redis_next_to_nothing(
+    partner: PartnerClient, http: httpx.AsyncClient, runtime: Runtime, worker: int
+) -> None:
+    (member,) = await bind(partner, 1)
+
+    async def commands() -> int:
+        """Of all clients on this worker's own logical database."""
+        clients = await runtime.redis.client_list()
+        return sum(int(client["tot-cmds"]) for client in clients if client["db"] == str(worker))
+
+    before = await commands()
+    answers = await crowd(
+        [raw(partner, http, EARNINGS, msgspec.json.encode(earning(member)), str(uuid4())) for _ in range(200)]
+    )
+
+    assert {answer.status_code for answer in answers} == {201}
+    assert await commands() - before <= 0.1 * len(answers)
 
 
 @pytest.fixture
