@@ -2,7 +2,8 @@
 
 Of a write the answer is held back until the commit has succeeded; a failing commit answers 503 `outcome_unknown`,
 never 201. A raised Refusal rolls back to the savepoint after the one-time proof, so a used proof stays used. With an
-Idempotency-Key the answer itself is part of the transaction.
+Idempotency-Key the answer itself is part of the transaction. Routes that declare `together` have no transaction here:
+the ledger writer shares one between those that wait (gateway/writer.py).
 """
 
 import asyncio
