@@ -9,11 +9,16 @@ from typing import Any
 from bench import ledger, orders
 
 #: part → what measures it; each takes the order file, if one was given
-PARTS: dict[str, Callable[[Path | None], list[dict[str, Any]]]] = {"ledger": ledger.measure, "orders": orders.measure}
+PARTS: dict[str, Callable[[Path | None], list[dict[str, Any]]]] = {
+    "ledger": ledger.measure,
+    "orders": orders.measure,
+}
 
 
 def main() -> int:
-    parser = argparse.ArgumentParser(prog="bench", description="Measure on servers of its own; nothing is left behind.")
+    parser = argparse.ArgumentParser(
+        prog="bench", description="Measure on servers of its own; nothing is left behind."
+    )
     parser.add_argument("--orders", type=Path, default=None, metavar="FILE", help="import this file")
     parser.add_argument("--only", choices=sorted(PARTS), default=None)
     parser.add_argument("--out", type=Path, default=Path("var/bench/latest.json"), metavar="FILE")

@@ -399,25 +399,25 @@ BEGIN
                  ORDER BY bucket, member_id, point_type, seq DESC) AS last
          WHERE (wallet.bucket, wallet.member_id, wallet.point_type) = (last.bucket, last.member_id, last.point_type);
     ELSE
-    WITH chained AS (
-        INSERT INTO ledger_entry
-        SELECT e.bucket, e.member_id, e.point_type, e.seq, e.operation_id, e.debit_account, e.credit_account,
-               e.points, e.funder_id, e.value_fen,
-               e.available_after, e.held_after, e.pending_after, e.arrears_after, e.recorded_at, e.business_on,
-               ledger_chain(wallet.head_hash, e)
-                   OVER (PARTITION BY e.bucket, e.member_id, e.point_type ORDER BY e.seq)
-          FROM unnest(p_entries) AS e
-          JOIN ledger_wallet AS wallet USING (bucket, member_id, point_type)
-        RETURNING *
-    )
-    UPDATE ledger_wallet AS wallet
-       SET seq = last.seq, head_hash = last.hash,
-           available_points = last.available_after, held_points = last.held_after,
-           pending_points = last.pending_after, arrears_points = last.arrears_after
-      FROM (SELECT DISTINCT ON (bucket, member_id, point_type) *
-              FROM chained
-             ORDER BY bucket, member_id, point_type, seq DESC) AS last
-     WHERE (wallet.bucket, wallet.member_id, wallet.point_type) = (last.bucket, last.member_id, last.point_type);
+        WITH chained AS (
+            INSERT INTO ledger_entry
+            SELECT e.bucket, e.member_id, e.point_type, e.seq, e.operation_id, e.debit_account, e.credit_account,
+                   e.points, e.funder_id, e.value_fen,
+                   e.available_after, e.held_after, e.pending_after, e.arrears_after, e.recorded_at, e.business_on,
+                   ledger_chain(wallet.head_hash, e)
+                       OVER (PARTITION BY e.bucket, e.member_id, e.point_type ORDER BY e.seq)
+              FROM unnest(p_entries) AS e
+              JOIN ledger_wallet AS wallet USING (bucket, member_id, point_type)
+            RETURNING *
+        )
+        UPDATE ledger_wallet AS wallet
+           SET seq = last.seq, head_hash = last.hash,
+               available_points = last.available_after, held_points = last.held_after,
+               pending_points = last.pending_after, arrears_points = last.arrears_after
+          FROM (SELECT DISTINCT ON (bucket, member_id, point_type) *
+                  FROM chained
+                 ORDER BY bucket, member_id, point_type, seq DESC) AS last
+         WHERE (wallet.bucket, wallet.member_id, wallet.point_type) = (last.bucket, last.member_id, last.point_type);
     END IF;
 
     INSERT INTO ledger_house_slot AS slot (
