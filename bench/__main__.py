@@ -6,10 +6,13 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import orders
+from bench import ledger, orders
 
 #: part → what measures it; each takes the order file, if one was given
-PARTS: dict[str, Callable[[Path | None], list[dict[str, Any]]]] = {"orders": orders.measure}
+PARTS: dict[str, Callable[[Path | None], list[dict[str, Any]]]] = {
+    "ledger": ledger.measure,
+    "orders": orders.measure,
+}
 
 
 def main() -> int:

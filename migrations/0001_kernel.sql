@@ -95,6 +95,27 @@ BEGIN
           FROM kernel_idempotency AS k
          WHERE k.app_id = p_app_id AND k.key_hash = p_key_hash;
 END $$;
+-- The same for many requests at once, and without waiting: a key in use elsewhere comes back as not locked. Only places
+-- that are not simply new come back. Whatever the statistics say, every access is by key.
+CREATE FUNCTION kernel_idempotency_begin_each(p_app_ids uuid[], p_key_hashes bytea[])
+    RETURNS TABLE (place int, locked boolean, fingerprint bytea, status smallint, body bytea)
+    LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    locks boolean[];
+BEGIN
+    SELECT array_agg(pg_try_advisory_xact_lock(hashtextextended(k.app_id::text || encode(k.key_hash, 'hex'), 0))
+                     ORDER BY k.place)
+      INTO locks
+      FROM unnest(p_app_ids, p_key_hashes) WITH ORDINALITY AS k (app_id, key_hash, place);
+    -- A statement of its own: it sees what those committed who held the locks before.
+    RETURN QUERY
+        SELECT k.place::int, locks[k.place], kept.fingerprint, kept.status, kept.body
+          FROM unnest(p_app_ids, p_key_hashes) WITH ORDINALITY AS k (app_id, key_hash, place)
+          LEFT JOIN kernel_idempotency AS kept ON kept.app_id = k.app_id AND kept.key_hash = k.key_hash
+         WHERE kept.key_hash IS NOT NULL OR NOT locks[k.place];
+END $$;
 GRANT SELECT, INSERT, DELETE ON kernel_idempotency TO tessera_app;
 
 -- Client assertions and proofs already seen.

@@ -359,9 +359,9 @@ CREATE AGGREGATE ledger_chain(head bytea, e ledger_entry) (SFUNC = ledger_chain_
 -- Writing
 ------------------------------------------------------------------------------------------------------------------
 
--- Writes what was decided under the wallets' locks. Entries come with the wallet's next numbers and balances; hash is
--- filled in here. Everything else follows from them: lots from moves, wallets from their last entries, house slots
--- from the entries' house sides. Slots are shared between members, so they are locked last, and in one order: by bucket,
+-- Writes what was decided under the wallets' locks. Entries come with the wallet's next numbers and balances; they are
+-- chained here unless they come with their hashes, all of them or none. Everything else follows from them: lots from
+-- moves, wallets from their last entries, house slots from the entries' house sides. Slots are shared between members, so they are locked last, and in one order: by bucket,
 -- issued points after all others, because who writes twice in a transaction (a plan is captured or refunded: points
 -- spent or restored, then points earned or clawed back) comes to them last.
 --
@@ -391,25 +391,37 @@ BEGIN
      WHERE (lot.bucket, lot.member_id, lot.point_type, lot.lot_seq)
          = (moved.bucket, moved.member_id, moved.point_type, moved.lot_seq);
 
-    WITH chained AS (
-        INSERT INTO ledger_entry
-        SELECT e.bucket, e.member_id, e.point_type, e.seq, e.operation_id, e.debit_account, e.credit_account,
-               e.points, e.funder_id, e.value_fen,
-               e.available_after, e.held_after, e.pending_after, e.arrears_after, e.recorded_at, e.business_on,
-               ledger_chain(wallet.head_hash, e)
-                   OVER (PARTITION BY e.bucket, e.member_id, e.point_type ORDER BY e.seq)
-          FROM unnest(p_entries) AS e
-          JOIN ledger_wallet AS wallet USING (bucket, member_id, point_type)
-        RETURNING *
-    )
-    UPDATE ledger_wallet AS wallet
-       SET seq = last.seq, head_hash = last.hash,
-           available_points = last.available_after, held_points = last.held_after,
-           pending_points = last.pending_after, arrears_points = last.arrears_after
-      FROM (SELECT DISTINCT ON (bucket, member_id, point_type) *
-              FROM chained
-             ORDER BY bucket, member_id, point_type, seq DESC) AS last
-     WHERE (wallet.bucket, wallet.member_id, wallet.point_type) = (last.bucket, last.member_id, last.point_type);
+    IF p_entries[1].hash IS NOT NULL THEN
+        INSERT INTO ledger_entry SELECT * FROM unnest(p_entries);
+        UPDATE ledger_wallet AS wallet
+           SET seq = last.seq, head_hash = last.hash,
+               available_points = last.available_after, held_points = last.held_after,
+               pending_points = last.pending_after, arrears_points = last.arrears_after
+          FROM (SELECT DISTINCT ON (bucket, member_id, point_type) *
+                  FROM unnest(p_entries)
+                 ORDER BY bucket, member_id, point_type, seq DESC) AS last
+         WHERE (wallet.bucket, wallet.member_id, wallet.point_type) = (last.bucket, last.member_id, last.point_type);
+    ELSE
+        WITH chained AS (
+            INSERT INTO ledger_entry
+            SELECT e.bucket, e.member_id, e.point_type, e.seq, e.operation_id, e.debit_account, e.credit_account,
+                   e.points, e.funder_id, e.value_fen,
+                   e.available_after, e.held_after, e.pending_after, e.arrears_after, e.recorded_at, e.business_on,
+                   ledger_chain(wallet.head_hash, e)
+                       OVER (PARTITION BY e.bucket, e.member_id, e.point_type ORDER BY e.seq)
+              FROM unnest(p_entries) AS e
+              JOIN ledger_wallet AS wallet USING (bucket, member_id, point_type)
+            RETURNING *
+        )
+        UPDATE ledger_wallet AS wallet
+           SET seq = last.seq, head_hash = last.hash,
+               available_points = last.available_after, held_points = last.held_after,
+               pending_points = last.pending_after, arrears_points = last.arrears_after
+          FROM (SELECT DISTINCT ON (bucket, member_id, point_type) *
+                  FROM chained
+                 ORDER BY bucket, member_id, point_type, seq DESC) AS last
+         WHERE (wallet.bucket, wallet.member_id, wallet.point_type) = (last.bucket, last.member_id, last.point_type);
+    END IF;
 
     INSERT INTO ledger_house_slot AS slot (
         bucket, account, funder_id, point_type, business_on, debit_points, credit_points)
@@ -427,6 +439,42 @@ BEGIN
            credit_points = slot.credit_points + excluded.credit_points;
 END $$;
 
+-- The one way out of `open`, for holds whose wallets are locked; whoever comes second finds no row. No hold comes twice.
+CREATE FUNCTION ledger_close_holds(
+    p_now timestamptz, p_buckets smallint[], p_member_ids bigint[], p_ids uuid[], p_states text[], p_spent bigint[],
+    p_operations uuid[]
+) RETURNS SETOF ledger_hold
+    LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    RETURN QUERY
+        UPDATE ledger_hold AS hold
+           SET state = closing.state, captured_points = closing.spent, closed_at = p_now,
+               closed_by = closing.operation_id
+          FROM unnest(p_buckets, p_member_ids, p_ids, p_states, p_spent, p_operations)
+               AS closing (bucket, member_id, id, state, spent, operation_id)
+         WHERE hold.bucket = closing.bucket AND hold.member_id = closing.member_id AND hold.id = closing.id
+           AND hold.closed_at IS NULL  -- that is, open; said so, no plan goes through the index of all open holds
+        RETURNING hold.*;
+END $$;
+
+-- Of the lots that holds pin, what was spent.
+CREATE FUNCTION ledger_mark_captured(
+    p_buckets smallint[], p_member_ids bigint[], p_hold_ids uuid[], p_lot_seqs bigint[], p_points bigint[]
+) RETURNS void
+    LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+BEGIN
+    UPDATE ledger_hold_lot AS pinned
+       SET captured = spent.points
+      FROM unnest(p_buckets, p_member_ids, p_hold_ids, p_lot_seqs, p_points)
+           AS spent (bucket, member_id, hold_id, lot_seq, points)
+     WHERE pinned.bucket = spent.bucket AND pinned.member_id = spent.member_id
+       AND pinned.hold_id = spent.hold_id AND pinned.lot_seq = spent.lot_seq;
+END $$;
+
 -- A grant of one posting: the rule decided it, the ledger makes a lot of it.
 CREATE TYPE ledger_grant AS (
     lot_id       uuid,
@@ -440,10 +488,11 @@ CREATE TYPE ledger_grant AS (
 -- Posts earnings, many or one: claims their sources, grants lots, repays arrears, chains entries, tells the world.
 -- Postings come ordered by (bucket, member_id); p_grant_counts says how many of p_grants belong to each. An earning
 -- whose source was claimed before is not posted: the row returned names the operation that was. p_aggregates are the
--- operations' public ids, for the events.
+-- operations' public ids and p_payloads what their events tell, made by the caller: here they would cost six times as much.
 CREATE FUNCTION ledger_post_earnings(
     p_point_type smallint, p_now timestamptz,
-    p_postings ledger_operation[], p_grant_counts int[], p_grants ledger_grant[], p_aggregates text[]
+    p_postings ledger_operation[], p_grant_counts int[], p_grants ledger_grant[], p_aggregates text[],
+    p_payloads jsonb[]
 ) RETURNS TABLE (operation_id uuid, posted boolean, available bigint, held bigint, pending bigint, arrears bigint)
     LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
@@ -454,12 +503,14 @@ DECLARE
     expired   bigint[];                         -- what in them is past its expiry but not yet booked
     accepted  ledger_operation[]  := '{}';
     aggregates text[]             := '{}';
+    payloads  jsonb[]             := '{}';
     entries   ledger_entry[]      := '{}';
     lots      ledger_lot[]        := '{}';
     moves     ledger_lot_move[]   := '{}';
     posting   ledger_operation;
     granted   ledger_grant;
     wallet    ledger_wallet;
+    entry     ledger_entry;
     repaid    bigint;
     lot_seq   bigint;
     at_posting int := 0;
@@ -518,17 +569,21 @@ BEGIN
             operation_id := posting.id;
             accepted := array_append(accepted, posting);
             aggregates := array_append(aggregates, p_aggregates[at_posting]);
+            payloads := array_append(payloads, p_payloads[at_posting]);
             FOR i IN 1 .. p_grant_counts[at_posting] LOOP
                 at_grant := at_grant + 1;
                 granted := p_grants[at_grant];
                 wallet.seq := wallet.seq + 1;
                 wallet.available_points := wallet.available_points + granted.points;
                 lot_seq := wallet.seq;
-                entries := array_append(entries, ROW(
+                entry := ROW(
                     posting.bucket, posting.member_id, p_point_type, wallet.seq, posting.id, 10, 1,
                     granted.points, granted.funder_id, div(granted.points::numeric * granted.unit_cost_e6, 1000000),
                     wallet.available_points, wallet.held_points, wallet.pending_points, wallet.arrears_points,
-                    posting.recorded_at, posting.business_on, NULL)::ledger_entry);
+                    posting.recorded_at, posting.business_on, NULL);
+                wallet.head_hash := ledger_entry_hash(wallet.head_hash, entry);
+                entry.hash := wallet.head_hash;
+                entries := array_append(entries, entry);
                 lots := array_append(lots, ROW(
                     posting.bucket, posting.member_id, p_point_type, lot_seq, granted.lot_id, posting.id, NULL,
                     granted.funder_id, granted.unit_cost_e6, granted.campaign, posting.rule_version,
@@ -543,11 +598,14 @@ BEGIN
                     wallet.seq := wallet.seq + 1;
                     wallet.available_points := wallet.available_points - repaid;
                     wallet.arrears_points := wallet.arrears_points - repaid;
-                    entries := array_append(entries, ROW(
+                    entry := ROW(
                         posting.bucket, posting.member_id, p_point_type, wallet.seq, posting.id, 1, 4,
                         repaid, granted.funder_id, div(repaid::numeric * granted.unit_cost_e6, 1000000),
                         wallet.available_points, wallet.held_points, wallet.pending_points, wallet.arrears_points,
-                        posting.recorded_at, posting.business_on, NULL)::ledger_entry);
+                        posting.recorded_at, posting.business_on, NULL);
+                    wallet.head_hash := ledger_entry_hash(wallet.head_hash, entry);
+                    entry.hash := wallet.head_hash;
+                    entries := array_append(entries, entry);
                     moves := array_append(moves, ROW(
                         posting.bucket, posting.member_id, p_point_type, wallet.seq, lot_seq, 'repay',
                         repaid)::ledger_lot_move);
@@ -566,9 +624,7 @@ BEGIN
     -- An earning has one event, which shares its identifier.
     INSERT INTO outbox_event (bucket, id, partner_id, type, aggregate, payload, occurred_at)
     SELECT o.bucket, o.id, o.partner_id, 'points.earned', aggregates[o.ordinality],
-           jsonb_build_object('id', aggregates[o.ordinality], 'kind', o.source_kind,
-                              'source_ref', o.source_ref, 'points', o.points),
-           p_now
+           payloads[o.ordinality], p_now
       FROM unnest(accepted) WITH ORDINALITY AS o;
 END $$;
 

@@ -49,6 +49,21 @@ SELECT s.sub, s.member_id, s.bucket,
  WHERE s.partner_id = $1 AND s.sub = ANY($2::text[])
 """
 
+# By place, so that many partners' subjects may be asked for together. The lateral subquery keeps any plan to key lookups.
+LIST_STANDINGS_OF_EACH = """
+SELECT asked.place::int, found.member_id, found.bucket, found.consented
+  FROM unnest($1::uuid[], $2::text[]) WITH ORDINALITY AS asked (partner_id, sub, place)
+ CROSS JOIN LATERAL (
+       SELECT s.member_id, s.bucket,
+              EXISTS (SELECT
+                        FROM oauth_consent AS c
+                       WHERE c.partner_id = s.partner_id AND c.member_id = s.member_id
+                         AND c.withdrawn_at IS NULL AND c.ends_on >= $4 AND $3 = ANY(c.scopes)) AS consented
+         FROM oauth_subject AS s
+        WHERE s.partner_id = asked.partner_id AND s.sub = asked.sub
+       OFFSET 0) AS found
+"""
+
 LIST_NAMES = """
 SELECT member_id, sub FROM oauth_subject WHERE partner_id = $1 AND member_id = ANY($2::bigint[])
 """
@@ -114,6 +129,23 @@ async def list_standings(
     """The partner's subjects among `subs`, each with its member's consent to `scope`: one statement for any number."""
     records = await connection.fetch(LIST_STANDINGS, partner_id, subs, scope, today)
     return [Standing(**record) for record in records]
+
+
+async def list_standings_of_each(
+    connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, today: date
+) -> dict[int, tuple[MemberRef, bool]]:
+    """Whom each (partner, sub) names and whether that member consents to `scope`, by place; unknown ones are left out."""
+    records = await connection.fetch(
+        LIST_STANDINGS_OF_EACH,
+        [partner_id for partner_id, _ in asked],
+        [sub for _, sub in asked],
+        scope,
+        today,
+    )
+    return {
+        place - 1: (MemberRef(member_id=member_id, bucket=bucket), consented)
+        for place, member_id, bucket, consented in records
+    }
 
 
 async def list_names(connection: Connection, partner_id: UUID, member_ids: Sequence[int]) -> dict[int, str]:

@@ -12,7 +12,7 @@ from kernel import outbox
 from kernel.calendar import add_months, business_date
 from kernel.caller import Caller, ConsentMissing, MemberRef, MemberUnknown
 from kernel.database import Connection
-from kernel.errors import Conflict, Unprocessable
+from kernel.errors import Conflict, Refusal, Unprocessable
 from kernel.ids import new_id, to_wire
 from kernel.vault import Vault
 from partners.oauth import queries
@@ -58,6 +58,23 @@ class PairwiseSubjects:
         if not standings[0].consented:
             raise ConsentMissing(scope=scope)
         return MemberRef(member_id=standings[0].member_id, bucket=standings[0].bucket)
+
+    async def resolve_each(
+        self, connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, now: datetime
+    ) -> list[MemberRef | Refusal]:
+        """`resolve_one` for many (partner, sub), whosever they are; each is answered for itself, in their order."""
+        storable = [(partner_id, sub if _is_storable(sub) else "") for partner_id, sub in asked]
+        found = await queries.list_standings_of_each(
+            connection, storable, scope=scope, today=business_date(now)
+        )
+        answers: list[MemberRef | Refusal] = []
+        for place in range(len(asked)):
+            member, consented = found.get(place, (None, False))
+            if member is None:
+                answers.append(MemberUnknown())
+            else:
+                answers.append(member if consented else ConsentMissing(scope=scope))
+        return answers
 
     async def names(
         self, connection: Connection, *, partner_id: UUID, member_ids: Sequence[int]
@@ -213,4 +230,8 @@ def pairwise(key: bytes, partner_id: UUID, member_id: int) -> str:
 
 def _storable(subs: Sequence[str]) -> list[str]:
     """Without those no subject can look like; the database would choke on some (NUL)."""
-    return [sub for sub in subs if len(sub) == 43 and sub.isascii() and sub.isprintable()]
+    return [sub for sub in subs if _is_storable(sub)]
+
+
+def _is_storable(sub: str) -> bool:
+    return len(sub) == 43 and sub.isascii() and sub.isprintable()

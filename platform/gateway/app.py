@@ -29,7 +29,7 @@ from gateway.reference import Reference
 from gateway.requests import Passage
 from gateway.runtime import Runtime
 from gateway.scopes import ScopeGuard
-from gateway.unit_of_work import UnitOfWork, provide_connection
+from gateway.unit_of_work import UnitOfWork, provide_connection, provide_writer
 from kernel.caller import Caller, Subjects
 from kernel.pages import CursorSeal
 from kernel.settings import Settings
@@ -148,4 +148,4 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
         "reference": reference,
     }
     provided = {name: Provide(function, sync_to_thread=False) for name, function in given.items()}
-    return provided | {"connection": Provide(provide_connection)}
+    return provided | {"connection": Provide(provide_connection), "writer": Provide(provide_writer)}

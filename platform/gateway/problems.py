@@ -29,6 +29,7 @@ from kernel.errors import (
     Unprocessable,
     WrongMethod,
 )
+from kernel.idempotency import AnsweredBefore
 from kernel.problem import MEDIA_TYPE, to_problem
 from partners.oauth.access import AccessRefused
 
@@ -71,6 +72,7 @@ def exception_handlers() -> ExceptionHandlersMap:
     """Litestar's map: the most specific class wins."""
     return {
         Refusal: answer_refusal,
+        AnsweredBefore: answer_again,
         ValidationException: answer_invalid,
         NotFoundException: lambda request, _: answer_refusal(request, RouteUnknown()),
         MethodNotAllowedException: answer_wrong_method,
@@ -119,6 +121,16 @@ def _respond(request: Request[Any, Any, Any], refusal: Refusal, **members: Any) 
 
 def answer_refusal(request: Request[Any, Any, Any], refusal: Refusal) -> Response[bytes]:
     return _respond(request, refusal)
+
+
+def answer_again(_request: Request[Any, Any, Any], replay: AnsweredBefore) -> Response[bytes]:
+    """The stored answer, marked as what it is."""
+    return Response(
+        content=replay.answer.body,
+        status_code=replay.answer.status,
+        media_type="application/json",
+        headers={"idempotency-replayed": "true"},
+    )
 
 
 def answer_invalid(request: Request[Any, Any, Any], mistake: ValidationException) -> Response[bytes]:

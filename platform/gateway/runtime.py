@@ -9,6 +9,7 @@ import structlog
 from redis.asyncio import Redis
 
 from gateway.limits import Limiter
+from gateway.writer import LedgerWriter
 from kernel.clock import DatabaseClock
 from kernel.database import AWAY, Pool, acquire, open_pool, tell_time, transaction
 from kernel.errors import Refusal
@@ -37,6 +38,7 @@ class Runtime:
     verifier: AccessVerifier
     subjects: PairwiseSubjects
     limiter: Limiter
+    writer: LedgerWriter
     cursors: CursorSeal
 
     def __init__(self, settings: Settings) -> None:
@@ -75,10 +77,12 @@ class Runtime:
                 livemode=settings.mode == "live",
             )
             self.limiter = Limiter(self.redis, share=1 / settings.workers)
+            self.writer = LedgerWriter(self.pool, vault=self.vault, subjects=self.subjects)
             keeper = asyncio.create_task(self._keep_time(), name="clock")
             try:
                 yield
             finally:
+                await self.writer.close()
                 keeper.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await keeper

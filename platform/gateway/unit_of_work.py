@@ -2,7 +2,8 @@
 
 Of a write the answer is held back until the commit has succeeded; a failing commit answers 503 `outcome_unknown`,
 never 201. A raised Refusal rolls back to the savepoint after the one-time proof, so a used proof stays used. With an
-Idempotency-Key the answer itself is part of the transaction.
+Idempotency-Key the answer itself is part of the transaction. Routes that declare `together` have no transaction here:
+the ledger writer shares one between those that wait (gateway/writer.py).
 """
 
 import asyncio
@@ -11,12 +12,14 @@ from typing import Any, cast
 import asyncpg
 import structlog
 from asyncpg.transaction import Transaction
+from litestar.handlers import HTTPRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.problems import render
 from gateway.requests import OneTimeProof, Passage
 from gateway.runtime import Runtime
+from gateway.writer import Errand
 from kernel import idempotency
 from kernel.database import (
     AWAY,
@@ -30,11 +33,13 @@ from kernel.database import (
 )
 from kernel.errors import Refusal
 from kernel.one_time import use_once
+from kernel.together import I, Kind, O, Writer
 from partners.oauth.access import InvalidDpopProof
 
 log = structlog.get_logger("unit_of_work")
 
 _KEY = "tessera.work"
+_DESK = "tessera.desk"
 READS = frozenset(("GET", "HEAD", "OPTIONS"))
 #: how long the client of a stream may leave a piece of it untaken
 TAKE_SECONDS = 5.0
@@ -117,7 +122,10 @@ class UnitOfWork(ASGIMiddleware):
         cast("dict[str, Any]", scope)[_KEY] = work
         answer = _HeldAnswer(send, hold=scope["method"] not in READS)  # type: ignore[typeddict-item]  # http only
         try:
-            if scope["route_handler"].opt.get("idempotent") is True:
+            opt = scope["route_handler"].opt
+            if opt.get("together") is True:
+                await self._answer_together(scope, receive, answer, next_app)
+            elif opt.get("idempotent") is True:
                 await self._answer_once(scope, receive, answer, next_app, work)
             else:
                 await next_app(scope, receive, answer)
@@ -145,14 +153,10 @@ class UnitOfWork(ASGIMiddleware):
     ) -> None:
         """draft-ietf-httpapi-idempotency-key-header §2: missing 400, other request 422, in flight 409, else replay."""
         passage = Passage.of(scope)
-        assert passage.caller is not None, "the scope guard lets nobody else in"
-        headers = [value for name, value in scope["headers"] if name.lower() == b"idempotency-key"]
-        key = idempotency.check_key(headers[0].decode("latin-1") if len(headers) == 1 else None)
-        app_id = passage.caller.app_id
-        mark = idempotency.fingerprint(scope["method"], scope["path"], passage.body)  # type: ignore[typeddict-item]  # http only
+        request = _keyed(scope, passage)
         connection = await work.connection()
         vault = self._runtime.vault
-        stored = await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=mark, vault=vault)
+        stored = await idempotency.begin_alone(connection, request, vault=vault)
         if stored is not None:
             answer.replace(
                 stored.status,
@@ -162,15 +166,65 @@ class UnitOfWork(ASGIMiddleware):
             return
         await next_app(scope, receive, answer)
         if passage.refused is None:
-            await idempotency.remember(
+            stored = idempotency.StoredAnswer(status=answer.status, body=answer.body)
+            await idempotency.remember_each(
                 connection,
-                app_id=app_id,
-                key=key,
-                fingerprint=mark,
-                answer=idempotency.StoredAnswer(status=answer.status, body=answer.body),
+                [(request, stored)],
                 vault=vault,
                 now=passage.now,
             )
+
+    async def _answer_together(
+        self, scope: Scope, receive: Receive, answer: "_HeldAnswer", next_app: ASGIApp
+    ) -> None:
+        """No transaction of its own: proof, key and effect are the ledger writer's, and so is the answer's body."""
+        passage = Passage.of(scope)
+        status = cast("HTTPRouteHandler", scope["route_handler"]).status_code
+        desk = _Desk(self._runtime, passage, _keyed(scope, passage), status)
+        cast("dict[str, Any]", scope)[_DESK] = desk
+        await next_app(scope, receive, answer)
+        if desk.stored is not None:
+            answer.replace(desk.stored.status, {"content-type": "application/json"}, desk.stored.body)
+
+
+class _Desk:
+    """kernel.together.Writer for one request: adds what the gateway knows of it."""
+
+    def __init__(
+        self, runtime: Runtime, passage: Passage, request: idempotency.KeyedRequest, status: int
+    ) -> None:
+        self._runtime = runtime
+        self._passage = passage
+        self._request = request
+        self._status = status
+        #: the committed answer
+        self.stored: idempotency.StoredAnswer | None = None
+
+    async def post(self, kind: Kind[I, O], item: I) -> O:
+        """Have `item` posted with whatever else is waiting."""
+        assert self._passage.caller is not None, "the scope guard lets nobody else in"
+        # From here on it is the writer's to use up, whatever becomes of the item.
+        proof, self._passage.proof = self._passage.proof, None
+        errand = Errand(
+            caller=self._passage.caller,
+            proof=proof,
+            request=self._request,
+            status=self._status,
+            now=self._passage.now,
+            item=item,
+        )
+        answered = await self._runtime.writer.post(kind, errand)
+        self.stored = answered.stored
+        return cast(O, answered.value)
+
+
+def _keyed(scope: Scope, passage: Passage) -> idempotency.KeyedRequest:
+    """The request under its Idempotency-Key; one that has none is refused."""
+    assert passage.caller is not None, "the scope guard lets nobody else in"
+    headers = [value for name, value in scope["headers"] if name.lower() == b"idempotency-key"]
+    key = idempotency.check_key(headers[0].decode("latin-1") if len(headers) == 1 else None)
+    mark = idempotency.fingerprint(scope["method"], scope["path"], passage.body)  # type: ignore[typeddict-item]  # http only
+    return idempotency.keyed(app_id=passage.caller.app_id, key=key, fingerprint=mark)
 
 
 class _HeldAnswer:
@@ -222,3 +276,9 @@ async def provide_connection(scope: Scope) -> Connection:
     """Litestar dependency `connection`."""
     work: Work = cast("dict[str, Any]", scope)[_KEY]
     return await work.connection()
+
+
+async def provide_writer(scope: Scope) -> Writer:
+    """Litestar dependency `writer`, for routes that declare `together=True`."""
+    desk: _Desk = cast("dict[str, Any]", scope)[_DESK]
+    return desk

@@ -9,7 +9,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from kernel.errors import Absent, Forbidden
+from kernel.errors import Absent, Forbidden, Refusal
 
 if TYPE_CHECKING:
     from kernel.database import Connection
@@ -55,6 +55,12 @@ class Subjects(Protocol):
         self, connection: Connection, caller: Caller, sub: str, *, scope: str, now: datetime
     ) -> MemberRef:
         """The member behind `sub`; refuses with MemberUnknown (404) or ConsentMissing (403)."""
+        ...
+
+    async def resolve_each(
+        self, connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, now: datetime
+    ) -> list[MemberRef | Refusal]:
+        """`resolve_one` for many (partner, sub), whosever they are; each is answered for itself, in their order."""
         ...
 
     async def names(

@@ -10,6 +10,8 @@ from kernel.errors import Absent
 NewId = Callable[[datetime], UUID]
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
+_PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
+_SHIFTS = tuple(range(120, -1, -10))
 _VALUE = {character: value for value, character in enumerate(_ALPHABET)}
 _LENGTH = 26
 
@@ -26,8 +28,7 @@ def new_id(now: datetime) -> UUID:
 def to_wire(prefix: str, identifier: UUID) -> str:
     """`hld_01J…`: what a partner sees."""
     value = identifier.int
-    characters = [_ALPHABET[value >> shift & 31] for shift in range(125, -1, -5)]
-    return f"{prefix}_{''.join(characters)}"
+    return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])}"
 
 
 def from_wire(prefix: str, text: str) -> UUID:

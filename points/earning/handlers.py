@@ -1,5 +1,6 @@
 """Earning over HTTP: one activity, or up to a thousand with an answer for each."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
@@ -15,6 +16,7 @@ from kernel.errors import Refusal, Unprocessable
 from kernel.ids import to_wire
 from kernel.money import OrderFen
 from kernel.problem import status_of, to_problem
+from kernel.together import Asked, Kind, Writer
 from points.earning import handlers_operations, service
 from points.earning.model import Activity, Earned, ReportedKind
 from points.ledger.model import Balance, Grant
@@ -95,21 +97,28 @@ class BatchResults(Struct, frozen=True, kw_only=True):
     results: list[BatchResult]
 
 
-@post("/v1/points/earnings", scope=SCOPE, idempotent=True, level="A2")
-async def post_earning(
-    data: JSONBody[EarnRequest],
-    connection: NamedDependency[Connection],
-    caller: NamedDependency[Caller],
-    subjects: NamedDependency[Subjects],
-    now: NamedDependency[datetime],
-) -> Earning:
+async def _post_together(
+    connection: Connection, asked: Sequence[Asked[EarnRequest]], subjects: Subjects, now: datetime
+) -> list[Earning | Refusal]:
+    named = [(one.caller.partner_id, one.item.member) for one in asked]
+    members = await subjects.resolve_each(connection, named, scope=SCOPE, now=now)
+    reported = [
+        (one.caller.partner_id, _activity(one.item, member))
+        for one, member in zip(asked, members, strict=True)
+        if isinstance(member, MemberRef)
+    ]
+    outcomes = iter(await service.earn_each(connection, reported, now=now))
+    answers = [next(outcomes) if isinstance(member, MemberRef) else member for member in members]
+    return [answer if isinstance(answer, Refusal) else _earning(answer) for answer in answers]
+
+
+EARNINGS = Kind("earnings", _post_together)
+
+
+@post("/v1/points/earnings", scope=SCOPE, idempotent=True, together=True, level="A2")
+async def post_earning(data: JSONBody[EarnRequest], writer: NamedDependency[Writer]) -> Earning:
     """Post what one activity earns."""
-    member = await subjects.resolve_one(connection, caller, data.member, scope=SCOPE, now=now)
-    activity = _activity(data, member)
-    (outcome,) = await service.earn(connection, [activity], partner_id=caller.partner_id, now=now)
-    if isinstance(outcome, Refusal):
-        raise outcome
-    return _earning(outcome)
+    return await writer.post(EARNINGS, data)
 
 
 @post("/v1/points/earnings/batch", scope=SCOPE, idempotent=True, batch=True, level="A2", status_code=200)

@@ -20,8 +20,19 @@ async def earn(
     connection: Connection, items: Sequence[Activity], *, partner_id: UUID, now: datetime
 ) -> list[Earned | Refusal]:
     """Post many activities in one transaction; each is answered for itself, in the order of `items`."""
-    standings = await membership.list_standings(connection, [item.member for item in items])
-    decided = [_decide(item, standings.get(item.member.member_id), partner_id, now) for item in items]
+    return await earn_each(connection, [(partner_id, item) for item in items], now=now)
+
+
+async def earn_each(
+    connection: Connection, reported: Sequence[tuple[UUID, Activity]], *, now: datetime
+) -> list[Earned | Refusal]:
+    """`earn` for activities that several partners report."""
+    if not reported:
+        return []
+    standings = await membership.list_standings(connection, [item.member for _, item in reported])
+    decided = [
+        _decide(item, standings.get(item.member.member_id), partner_id, now) for partner_id, item in reported
+    ]
     postings = [decision for decision in decided if isinstance(decision, EarnPosting)]
     outcomes = iter(await ledger.post_earnings(connection, postings, now=now))
     return [

@@ -1,7 +1,7 @@
 """Earning: postings decided elsewhere become lots and entries, many or one in a single round trip."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 from typing import Any
 from uuid import UUID
 
@@ -24,13 +24,16 @@ async def post_earnings(
         return []
     order = sorted(range(len(postings)), key=lambda place: _key(postings[place]))
     sorted_postings = [postings[place] for place in order]
+    business_on = business_date(now)
+    wire_ids = [to_wire("ent", posting.operation_id) for posting in sorted_postings]
     records = await connection.fetch(
         queries.POST_EARNINGS,
         now,
-        [_posting_row(posting, now) for posting in sorted_postings],
+        [_posting_row(posting, now, business_on) for posting in sorted_postings],
         [len(posting.grants) for posting in sorted_postings],
         [_grant_row(grant) for posting in sorted_postings for grant in posting.grants],
-        [to_wire("ent", posting.operation_id) for posting in sorted_postings],
+        wire_ids,
+        [_told(posting, wire_id) for posting, wire_id in zip(sorted_postings, wire_ids, strict=True)],
     )
     outcomes = dict(zip(order, records, strict=True))
     return [_outcome(outcomes[place]) for place in range(len(postings))]
@@ -49,14 +52,24 @@ def _key(posting: EarnPosting) -> tuple[int, int]:
     return posting.member.bucket, posting.member.member_id
 
 
-def _posting_row(p: EarnPosting, now: datetime) -> tuple[Any, ...]:
+def _posting_row(p: EarnPosting, now: datetime, business_on: date) -> tuple[Any, ...]:
     """In the order of ledger_operation's columns."""
     return (
         *(p.member.bucket, p.member.member_id, p.operation_id, "earn", p.partner_id, None),
         *(p.source_kind, p.source_ref, None, None, p.amount_fen, p.points),
         *(p.rule_version, p.tier, p.multiplier_pct, p.own_card, p.category),
-        *(p.occurred_at, now, business_date(now), p.manager),
+        *(p.occurred_at, now, business_on, p.manager),
     )
+
+
+def _told(posting: EarnPosting, wire_id: str) -> dict[str, Any]:
+    """What the event of an earning tells."""
+    return {
+        "id": wire_id,
+        "kind": posting.source_kind,
+        "source_ref": posting.source_ref,
+        "points": posting.points,
+    }
 
 
 def _grant_row(grant: Grant) -> tuple[Any, ...]:

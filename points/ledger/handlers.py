@@ -12,6 +12,7 @@ from kernel.database import Connection
 from kernel.errors import Unprocessable
 from kernel.ids import from_wire, to_wire
 from kernel.pages import CursorSeal, Page, check_limit
+from kernel.together import Writer
 from points.ledger import service
 from points.ledger.bodies import (
     CapturedView,
@@ -30,14 +31,13 @@ from points.ledger.model import (
     POINTS_PER_YUAN,
     Balance,
     ExpiringPoints,
-    Hold,
     ListedEntry,
     Side,
 )
+from points.ledger.postings import CAPTURES, HOLDS, RELEASES, SPEND, Capture, view_hold
 from points.ledger.rules import OperationUnknown
 
 READ = "members:read"
-SPEND = "points:spend"
 EARN = "points:earn"
 
 EXPIRING_MAX = 12
@@ -102,26 +102,10 @@ async def quote_points(
     )
 
 
-@post("/v1/points/holds", scope=SPEND, idempotent=True, level="A2")
-async def place_hold(
-    data: JSONBody[HoldRequest],
-    connection: NamedDependency[Connection],
-    caller: NamedDependency[Caller],
-    subjects: NamedDependency[Subjects],
-    now: NamedDependency[datetime],
-) -> HoldView:
+@post("/v1/points/holds", scope=SPEND, idempotent=True, together=True, level="A2")
+async def place_hold(data: JSONBody[HoldRequest], writer: NamedDependency[Writer]) -> HoldView:
     """Reserve points for a checkout."""
-    member = await subjects.resolve_one(connection, caller, data.member, scope=SPEND, now=now)
-    hold = await service.place_hold(
-        connection,
-        member=member,
-        partner_id=caller.partner_id,
-        points=data.points,
-        order_ref=data.order_ref,
-        ttl_seconds=data.ttl_seconds,
-        now=now,
-    )
-    return _hold(hold)
+    return await writer.post(HOLDS, data)
 
 
 @get("/v1/points/holds/{id:str}", scope=SPEND, level="A1")
@@ -130,48 +114,35 @@ async def read_hold(
 ) -> HoldView:
     """Read a hold."""
     hold_id = from_wire("hld", id)
-    return _hold(await service.find_hold(connection, hold_id=hold_id, partner_id=caller.partner_id))
+    return view_hold(await service.find_hold(connection, hold_id=hold_id, partner_id=caller.partner_id))
 
 
-@post("/v1/points/holds/{id:str}/capture", scope=SPEND, idempotent=True, level="A2", status_code=200)
+@post(
+    "/v1/points/holds/{id:str}/capture",
+    scope=SPEND,
+    idempotent=True,
+    together=True,
+    level="A2",
+    status_code=200,
+)
 async def capture_hold(
-    id: FromPath[str],
-    connection: NamedDependency[Connection],
-    caller: NamedDependency[Caller],
-    now: NamedDependency[datetime],
-    data: JSONBody[HoldCapture | None] = None,
+    id: FromPath[str], writer: NamedDependency[Writer], data: JSONBody[HoldCapture | None] = None
 ) -> CapturedView:
     """Spend a hold's points, or some of them; the rest is released."""
-    asked = data or HoldCapture()
-    outcome = await service.capture_hold(
-        connection,
-        hold_id=from_wire("hld", id),
-        partner_id=caller.partner_id,
-        points=asked.points,
-        order_fen=asked.order_fen,
-        now=now,
-    )
-    return CapturedView(
-        id=id,
-        state=outcome.hold.state,
-        captured_points=outcome.captured_points,
-        released_points=outcome.released_points,
-        value_fen=outcome.value_fen,
-    )
+    return await writer.post(CAPTURES, Capture(id=id, wish=data or HoldCapture()))
 
 
-@post("/v1/points/holds/{id:str}/release", scope=SPEND, idempotent=True, level="A2", status_code=200)
-async def release_hold(
-    id: FromPath[str],
-    connection: NamedDependency[Connection],
-    caller: NamedDependency[Caller],
-    now: NamedDependency[datetime],
-) -> ReleasedView:
+@post(
+    "/v1/points/holds/{id:str}/release",
+    scope=SPEND,
+    idempotent=True,
+    together=True,
+    level="A2",
+    status_code=200,
+)
+async def release_hold(id: FromPath[str], writer: NamedDependency[Writer]) -> ReleasedView:
     """Give a hold's points back."""
-    outcome = await service.release_hold(
-        connection, hold_id=from_wire("hld", id), partner_id=caller.partner_id, now=now
-    )
-    return ReleasedView(id=id, state=outcome.hold.state, released_points=outcome.released_points)
+    return await writer.post(RELEASES, id)
 
 
 @post("/v1/points/reversals", scope=f"{EARN}|{SPEND}", idempotent=True, level="A2")
@@ -234,18 +205,6 @@ def _points(balance: Balance, expiring: list[ExpiringPoints], at: datetime) -> P
         arrears_points=balance.arrears_points,
         expiring=expiring,
         as_of=at,
-    )
-
-
-def _hold(hold: Hold) -> HoldView:
-    return HoldView(
-        id=to_wire("hld", hold.id),
-        state=hold.state,
-        points=hold.points,
-        captured_points=hold.captured_points,
-        value_fen=service.value_fen(hold.points),
-        order_ref=hold.order_ref,
-        expires_at=hold.deadline_at,
     )
 
 

@@ -12,15 +12,16 @@ from kernel.caller import MemberRef
 from kernel.database import Connection, read
 from points.ledger.model import Closing, Hold, HoldLot, Lot, Take
 
-OPEN_HOLD = """
-WITH opened AS (
-    INSERT INTO ledger_hold (bucket, member_id, id, point_type, partner_id, order_ref, points, deadline_at, opened_at,
-                             manager)
-    VALUES ($1, $2, $3, 1, $4, $5, $6, $7, $8, $11)
-)
+OPEN_HOLDS = """
+INSERT INTO ledger_hold (point_type, opened_at, bucket, member_id, id, partner_id, order_ref, points, deadline_at, manager)
+SELECT 1, $1, opened.*
+  FROM unnest($2::smallint[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[], $8::timestamptz[],
+              $9::text[]) AS opened
+"""
+
+PIN_LOTS = """
 INSERT INTO ledger_hold_lot (bucket, member_id, hold_id, lot_seq, points)
-SELECT $1, $2, $3, pinned.lot_seq, pinned.points
-  FROM unnest($9::bigint[], $10::bigint[]) AS pinned (lot_seq, points)
+SELECT pinned.* FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[]) AS pinned
 """
 
 LIST_HOLDS = """
@@ -29,12 +30,9 @@ SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_
  WHERE id = ANY($1::uuid[])
 """
 
-# The one way out of `open`; whoever comes second finds no row.
-CLOSE_HOLD = """
-UPDATE ledger_hold
-   SET state = $4, captured_points = $5, closed_at = $6, closed_by = $7
- WHERE bucket = $1 AND member_id = $2 AND id = $3 AND state = 'open'
-RETURNING bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by, manager
+CLOSE_HOLDS = """
+SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by, manager
+  FROM ledger_close_holds($1, $2, $3, $4, $5, $6, $7)
 """
 
 # Ordered so that the longest overdue go first.
@@ -65,12 +63,7 @@ SELECT pinned.hold_id, pinned.pinned_points, pinned.captured, pinned.restored,
  ORDER BY pinned.hold_id, pinned.expires_at NULLS LAST, pinned.lot_seq
 """
 
-MARK_CAPTURED = """
-UPDATE ledger_hold_lot AS pinned
-   SET captured = spent.points
-  FROM unnest($4::bigint[], $5::bigint[]) AS spent (lot_seq, points)
- WHERE pinned.bucket = $1 AND pinned.member_id = $2 AND pinned.hold_id = $3 AND pinned.lot_seq = spent.lot_seq
-"""
+MARK_CAPTURED = "SELECT ledger_mark_captured($1, $2, $3, $4, $5)"
 
 MARK_RESTORED = """
 UPDATE ledger_hold_lot AS pinned
@@ -83,7 +76,20 @@ UPDATE ledger_hold_lot AS pinned
 async def open_holds(
     connection: Connection, opened: Sequence[tuple[Hold, Sequence[Take]]], *, now: datetime
 ) -> None:
-    await connection.executemany(OPEN_HOLD, [_opening(hold, takes, now) for hold, takes in opened])
+    holds = [hold for hold, _ in opened]
+    await connection.execute(
+        OPEN_HOLDS,
+        now,
+        [hold.member.bucket for hold in holds],
+        [hold.member.member_id for hold in holds],
+        [hold.id for hold in holds],
+        [hold.partner_id for hold in holds],
+        [hold.order_ref for hold in holds],
+        [hold.points for hold in holds],
+        [hold.deadline_at for hold in holds],
+        [hold.manager for hold in holds],
+    )
+    await connection.execute(PIN_LOTS, *_by_lot(opened))
 
 
 async def list_holds(connection: Connection, hold_ids: Collection[UUID]) -> dict[UUID, Hold]:
@@ -99,8 +105,20 @@ async def list_lapsed_holds(connection: Connection, *, limit: int, now: datetime
 async def close_holds(
     connection: Connection, closings: Sequence[Closing], *, now: datetime
 ) -> dict[UUID, Hold]:
-    """The holds that were still open, as closed, by the operation that closed them."""
-    records = await connection.fetchmany(CLOSE_HOLD, [_closing(closing, now) for closing in closings])
+    """The holds that were still open, as closed, by the operation that closed them; of two closings the first counts."""
+    first: dict[UUID, Closing] = {}
+    for closing in closings:
+        first.setdefault(closing.hold.id, closing)
+    records = await connection.fetch(
+        CLOSE_HOLDS,
+        now,
+        [closing.hold.member.bucket for closing in first.values()],
+        [closing.hold.member.member_id for closing in first.values()],
+        list(first),
+        [closing.state for closing in first.values()],
+        [closing.spent for closing in first.values()],
+        [closing.operation_id for closing in first.values()],
+    )
     holds = [_hold(dict(record)) for record in records]
     return {hold.closed_by: hold for hold in holds if hold.closed_by is not None}
 
@@ -121,29 +139,13 @@ async def list_hold_lots(connection: Connection, holds: Sequence[Hold]) -> dict[
 
 async def mark_captured(connection: Connection, captures: Sequence[tuple[Hold, Sequence[Take]]]) -> None:
     if captures:
-        await connection.executemany(MARK_CAPTURED, [_keyed(hold, takes) for hold, takes in captures])
+        await connection.execute(MARK_CAPTURED, *_by_lot(captures))
 
 
 async def mark_restored(connection: Connection, hold: Hold, takes: Sequence[Take]) -> None:
-    await connection.execute(MARK_RESTORED, *_keyed(hold, takes))
-
-
-def _opening(hold: Hold, takes: Sequence[Take], now: datetime) -> tuple[Any, ...]:
-    member = hold.member
-    return (
-        *(member.bucket, member.member_id, hold.id, hold.partner_id, hold.order_ref, hold.points),
-        *(hold.deadline_at, now),
-        [taken.lot.lot_seq for taken in takes],
-        [taken.points for taken in takes],
-        hold.manager,
-    )
-
-
-def _closing(closing: Closing, now: datetime) -> tuple[Any, ...]:
-    hold = closing.hold
-    return (
-        *(hold.member.bucket, hold.member.member_id, hold.id),
-        *(closing.state, closing.spent, now, closing.operation_id),
+    sequences, points = [taken.lot.lot_seq for taken in takes], [taken.points for taken in takes]
+    await connection.execute(
+        MARK_RESTORED, hold.member.bucket, hold.member.member_id, hold.id, sequences, points
     )
 
 
@@ -157,9 +159,14 @@ def _hold_lot(record: asyncpg.Record) -> HoldLot:
     )
 
 
-def _keyed(hold: Hold, takes: Sequence[Take]) -> tuple[Any, ...]:
-    sequences, points = [taken.lot.lot_seq for taken in takes], [taken.points for taken in takes]
-    return hold.member.bucket, hold.member.member_id, hold.id, sequences, points
+def _by_lot(holds: Sequence[tuple[Hold, Sequence[Take]]]) -> tuple[list[Any], ...]:
+    """Of each lot of each hold: bucket, member, hold, number, points; as columns."""
+    rows = [
+        (hold.member.bucket, hold.member.member_id, hold.id, taken.lot.lot_seq, taken.points)
+        for hold, takes in holds
+        for taken in takes
+    ]
+    return tuple(list(column) for column in zip(*rows, strict=True))
 
 
 def _hold(row: dict[str, Any]) -> Hold:

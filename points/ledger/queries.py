@@ -165,7 +165,7 @@ WRITE = "SELECT ledger_write($1, $2, $3, $4)"
 # In the order of the postings: their outcomes are read side by side.
 POST_EARNINGS = """
 SELECT operation_id, posted, available, held, pending, arrears
-  FROM ledger_post_earnings(1::smallint, $1, $2, $3, $4, $5)
+  FROM ledger_post_earnings(1::smallint, $1, $2, $3, $4, $5, $6)
 """
 
 

@@ -19,6 +19,7 @@ from kernel.errors import Refusal
 from kernel.ids import to_wire
 from kernel.pages import CursorSeal
 from kernel.problem import status_of, to_problem
+from kernel.together import Asked, I, Kind, O
 from points.ledger.explanation_queries import SEARCH_OPERATIONS
 from points.ledger.service import expire_due, search_operations
 from points.membership.service import grant_entitlement
@@ -56,10 +57,34 @@ class KnownSubjects:
             raise MemberUnknown
         return self.members[sub]
 
+    async def resolve_each(
+        self, connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, now: datetime
+    ) -> list[MemberRef | Refusal]:
+        self.asked_scopes.add(scope)
+        return [
+            ConsentMissing() if sub == "unwilling" else self.members.get(sub) or MemberUnknown()
+            for _, sub in asked
+        ]
+
     async def names(
         self, connection: Connection, *, partner_id: UUID, member_ids: Sequence[int]
     ) -> dict[int, str]:
         return {member.member_id: sub for sub, member in self.members.items()}
+
+
+class AtOnce:
+    """Posts every request by itself, on the test's connection; the seam at which the gateway's writer is joined."""
+
+    def __init__(self, desk: "Desk") -> None:
+        self._desk = desk
+
+    async def post(self, kind: Kind[I, O], item: I) -> O:
+        desk = self._desk
+        asked = [Asked(caller=desk.caller(), item=item)]
+        (answer,) = await kind.post(desk.connection, asked, desk.subjects, desk.now)
+        if isinstance(answer, Refusal):
+            raise answer
+        return answer
 
 
 class Desk:
@@ -76,7 +101,8 @@ class Desk:
             route_handlers=ROUTES,
             dependencies={
                 "connection": Provide(lambda: self.connection, sync_to_thread=False),
-                "caller": Provide(self._caller, sync_to_thread=False),
+                "caller": Provide(self.caller, sync_to_thread=False),
+                "writer": Provide(lambda: AtOnce(self), sync_to_thread=False),
                 "subjects": Provide(lambda: self.subjects, sync_to_thread=False),
                 "cursors": Provide(lambda: self._cursors, sync_to_thread=False),
                 "base_url": Provide(lambda: BASE, sync_to_thread=False),
@@ -87,7 +113,7 @@ class Desk:
         )
         self.http = httpx.AsyncClient(transport=httpx.ASGITransport(app=cast(Any, app)), base_url=BASE)
 
-    def _caller(self) -> Caller:
+    def caller(self) -> Caller:
         return Caller(
             partner_id=self.bank.partner_id,
             app_id=self.bank.partner_id,

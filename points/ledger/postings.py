@@ -1,0 +1,120 @@
+"""What the hot routes post together: holds placed, captured and released, each answered for itself."""
+
+from collections.abc import Sequence
+from datetime import datetime
+from typing import Literal
+
+from msgspec import Struct
+
+from kernel.caller import Caller, MemberRef, Subjects
+from kernel.database import Connection
+from kernel.errors import Absent, Refusal
+from kernel.ids import from_wire, to_wire
+from kernel.together import Asked, Kind
+from points.ledger import bodies, service
+from points.ledger.bodies import CapturedView, HoldCapture, HoldView, ReleasedView
+from points.ledger.model import CloseRequest, Hold, HoldOutcome, HoldRequest
+
+SPEND = "points:spend"
+
+
+class Capture(Struct, frozen=True, kw_only=True):
+    """A hold's public id, and how much of it to spend."""
+
+    id: str
+    wish: HoldCapture
+
+
+async def _place(
+    connection: Connection, asked: Sequence[Asked[bodies.HoldRequest]], subjects: Subjects, now: datetime
+) -> list[HoldView | Refusal]:
+    named = [(one.caller.partner_id, one.item.member) for one in asked]
+    members = await subjects.resolve_each(connection, named, scope=SPEND, now=now)
+    requests = [
+        HoldRequest(
+            member=member,
+            partner_id=one.caller.partner_id,
+            points=one.item.points,
+            order_ref=one.item.order_ref,
+            ttl_seconds=one.item.ttl_seconds,
+        )
+        for one, member in zip(asked, members, strict=True)
+        if isinstance(member, MemberRef)
+    ]
+    outcomes = iter(await service.place_holds(connection, requests, now=now))
+    answers = [next(outcomes) if isinstance(member, MemberRef) else member for member in members]
+    return [answer if isinstance(answer, Refusal) else view_hold(answer) for answer in answers]
+
+
+async def _capture(
+    connection: Connection, asked: Sequence[Asked[Capture]], _subjects: Subjects, now: datetime
+) -> list[CapturedView | Refusal]:
+    decided = [_decide(one.caller, "captured", one.item.id, one.item.wish) for one in asked]
+    outcomes = await _close(connection, decided, now)
+    return [
+        outcome
+        if isinstance(outcome, Refusal)
+        else CapturedView(
+            id=one.item.id,
+            state=outcome.hold.state,
+            captured_points=outcome.captured_points,
+            released_points=outcome.released_points,
+            value_fen=outcome.value_fen,
+        )
+        for one, outcome in zip(asked, outcomes, strict=True)
+    ]
+
+
+async def _release(
+    connection: Connection, asked: Sequence[Asked[str]], _subjects: Subjects, now: datetime
+) -> list[ReleasedView | Refusal]:
+    decided = [_decide(one.caller, "released", one.item, HoldCapture()) for one in asked]
+    outcomes = await _close(connection, decided, now)
+    return [
+        outcome
+        if isinstance(outcome, Refusal)
+        else ReleasedView(id=one.item, state=outcome.hold.state, released_points=outcome.released_points)
+        for one, outcome in zip(asked, outcomes, strict=True)
+    ]
+
+
+HOLDS = Kind("holds", _place)
+CAPTURES = Kind("captures", _capture)
+RELEASES = Kind("releases", _release)
+
+
+def view_hold(hold: Hold) -> HoldView:
+    """A hold as its partner sees it."""
+    return HoldView(
+        id=to_wire("hld", hold.id),
+        state=hold.state,
+        points=hold.points,
+        captured_points=hold.captured_points,
+        value_fen=service.value_fen(hold.points),
+        order_ref=hold.order_ref,
+        expires_at=hold.deadline_at,
+    )
+
+
+def _decide(
+    caller: Caller, state: Literal["captured", "released"], wire_id: str, wish: HoldCapture
+) -> CloseRequest | Refusal:
+    try:
+        hold_id = from_wire("hld", wire_id)
+    except Absent as refusal:
+        return refusal
+    return CloseRequest(
+        hold_id=hold_id,
+        partner_id=caller.partner_id,
+        state=state,
+        points=wish.points,
+        order_fen=wish.order_fen,
+    )
+
+
+async def _close(
+    connection: Connection, decided: Sequence[CloseRequest | Refusal], now: datetime
+) -> list[HoldOutcome | Refusal]:
+    requests = [decision for decision in decided if isinstance(decision, CloseRequest)]
+    outcomes = iter(await service.close_holds(connection, requests, now=now))
+    return [next(outcomes) if isinstance(decision, CloseRequest) else decision for decision in decided]
