@@ -17,6 +17,7 @@ import msgspec
 import structlog
 from msgspec import Struct, structs
 
+from gateway.admins import NewAdmin, Role, create_admin
 from gateway.credentials import Credentials, SandboxMember, SigningKey, read_credentials
 from kernel.calendar import add_months, business_date
 from kernel.caller import MemberRef
@@ -123,6 +124,17 @@ class _Member(Struct, frozen=True, kw_only=True):
     shop_level: ShopLevel
 
 
+#: two people: what one proposes another approves
+ADMINS: tuple[tuple[str, tuple[Role, ...]], ...] = (
+    ("maker", ("viewer", "maker")),
+    ("checker", ("viewer", "checker", "duty_officer")),
+)
+
+
+def admin_file(data_dir: Path) -> Path:
+    return data_dir / "sandbox" / "admins.json"
+
+
 def partner_file(data_dir: Path, slug: str) -> Path:
     return data_dir / "sandbox" / "partners" / f"{slug}.json"
 
@@ -152,7 +164,16 @@ async def seed(
             connection, partner, members, vault=vault, base_url=base_url, issuer=signer.issuer, now=now
         )
         _write(partner_file(data_dir, partner.slug), credentials)
+    if not known:
+        _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
     log.info("sandbox_seeded", partners=len(PARTNERS), members=len(members))
+
+
+async def _add_admins(connection: Connection, *, vault: Vault, now: datetime) -> list[NewAdmin]:
+    return [
+        await create_admin(connection, login=login, roles=roles, vault=vault, now=now)
+        for login, roles in ADMINS
+    ]
 
 
 async def _add_partner(
@@ -271,7 +292,7 @@ def _readdress_files(data_dir: Path, *, base_url: str, issuer: str) -> None:
             _write(path, wanted)
 
 
-def _write(path: Path, credentials: Credentials) -> None:
+def _write(path: Path, credentials: Credentials | list[NewAdmin]) -> None:
     """The file is there whole or not at all, and only its owner reads it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.new")

@@ -4,11 +4,15 @@ import os
 from collections.abc import AsyncGenerator
 from datetime import datetime
 from pathlib import Path
+from uuid import uuid4
 
+import msgspec
 import pytest
+from cryptography.hazmat.primitives.kdf.argon2 import Argon2id
 from msgspec import structs
 
 from gateway import sandbox
+from gateway.admins import AdminExists, NewAdmin, create_admin
 from gateway.credentials import Credentials, SigningKey, read_credentials
 from gateway.runtime import Runtime
 from kernel.caller import Caller, ConsentMissing
@@ -79,6 +83,34 @@ async def test_the_files_are_their_owners_alone(seeded: Connection, data_dir: Pa
     assert folder.stat().st_mode & 0o077 == 0
     assert sorted(path.name for path in folder.iterdir()) == sorted(f"{slug}.json" for slug in SLUGS)
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
+
+
+async def test_two_of_the_banks_staff_can_approve_for_each_other(seeded: Connection, data_dir: Path) -> None:
+    path = sandbox.admin_file(data_dir)
+    admins = msgspec.json.decode(path.read_bytes(), type=list[NewAdmin])
+
+    assert {admin.login: set(admin.roles) for admin in admins} == {
+        "maker": {"viewer", "maker"},
+        "checker": {"viewer", "checker", "duty_officer"},
+    }
+    assert path.stat().st_mode & 0o777 == 0o600
+    kept = await seeded.fetch("SELECT login, password_hash, totp_sealed FROM gateway_admin")
+    for admin in admins:
+        (row,) = [row for row in kept if row["login"] == admin.login]
+        Argon2id.verify_phc_encoded(admin.password.encode(), row["password_hash"])
+        assert admin.totp_secret.encode() not in row["totp_sealed"]
+
+
+async def test_an_admin_is_created_once_and_put_on_record(
+    connection: Connection, runtime: Runtime, now: datetime
+) -> None:
+    login = f"staff-{uuid4().hex[:8]}"
+    await create_admin(connection, login=login, roles=["viewer"], vault=runtime.vault, now=now)
+
+    record = await connection.fetchrow("SELECT * FROM audit_record WHERE detail ->> 'login' = $1", login)
+    assert record is not None and record["action"] == "admin.create"
+    with pytest.raises(AdminExists):
+        await create_admin(connection, login=login, roles=["viewer"], vault=runtime.vault, now=now)
 
 
 async def test_twenty_members_of_all_levels_consent_to_each_partner(
