@@ -164,7 +164,7 @@ async def seed(
             connection, partner, members, vault=vault, base_url=base_url, issuer=signer.issuer, now=now
         )
         _write(partner_file(data_dir, partner.slug), credentials)
-    if not known:
+    if not any(partner.slug in known for partner in PARTNERS):
         _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
     log.info("sandbox_seeded", partners=len(PARTNERS), members=len(members))
 
