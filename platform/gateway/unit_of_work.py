@@ -156,7 +156,7 @@ class UnitOfWork(ASGIMiddleware):
         request = _keyed(scope, passage)
         connection = await work.connection()
         vault = self._runtime.vault
-        stored = await idempotency.begin_alone(connection, request, vault=vault)
+        stored = await idempotency.begin(connection, request, vault=vault)
         if stored is not None:
             answer.replace(
                 stored.status,

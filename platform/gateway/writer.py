@@ -25,7 +25,7 @@ from kernel.idempotency import (
     IdempotencyKeyReused,
     KeyedRequest,
     StoredAnswer,
-    begin_alone,
+    begin,
     begin_each,
     remember_each,
 )
@@ -180,7 +180,7 @@ class _Batch:
     async def _find_answer_alone(self) -> None:
         for place in self._open():
             try:
-                stored = await begin_alone(self._connection, self._errands[place].request, vault=self._vault)
+                stored = await begin(self._connection, self._errands[place].request, vault=self._vault)
             except IdempotencyKeyReused as refusal:
                 self._outcomes[place] = refusal
             else:

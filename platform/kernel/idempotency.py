@@ -106,15 +106,8 @@ def fingerprint(method: str, path: str, body: bytes) -> bytes:
     return sha256(method, path, body)
 
 
-async def begin(
-    connection: Connection, *, app_id: UUID, key: str, fingerprint: bytes, vault: Vault
-) -> StoredAnswer | None:
+async def begin(connection: Connection, request: KeyedRequest, *, vault: Vault) -> StoredAnswer | None:
     """The stored answer if this request was answered before; None if it is new, and then it is ours until commit."""
-    return await begin_alone(connection, keyed(app_id=app_id, key=key, fingerprint=fingerprint), vault=vault)
-
-
-async def begin_alone(connection: Connection, request: KeyedRequest, *, vault: Vault) -> StoredAnswer | None:
-    """`begin` for a request whose key is hashed already."""
     try:
         found = await connection.fetchrow(BEGIN, request.app_id, request.key_hash)
     except asyncpg.LockNotAvailableError:
@@ -141,21 +134,6 @@ async def begin_each(
         except IdempotencyKeyReused as refusal:
             found[place - 1] = refusal
     return found
-
-
-async def remember(
-    connection: Connection,
-    *,
-    app_id: UUID,
-    key: str,
-    fingerprint: bytes,
-    answer: StoredAnswer,
-    vault: Vault,
-    now: datetime,
-) -> None:
-    """Keep the answer, in the transaction of its effect."""
-    request = keyed(app_id=app_id, key=key, fingerprint=fingerprint)
-    await remember_each(connection, [(request, answer)], vault=vault, now=now)
 
 
 async def remember_each(

@@ -299,7 +299,9 @@ async def test_a_key_in_flight_elsewhere_stops_only_its_own_request(
     async with at(impatient[1], partner) as http:
         async with transaction(pool) as other:
             vault = impatient[0].vault
-            await idempotency.begin(other, app_id=app_id, key=keys[0], fingerprint=bytes(32), vault=vault)
+            await idempotency.begin(
+                other, idempotency.keyed(app_id=app_id, key=keys[0], fingerprint=bytes(32)), vault=vault
+            )
             requests = [
                 raw(partner, http, EARNINGS, body, key) for body, key in zip(bodies, keys, strict=True)
             ]

@@ -93,24 +93,45 @@ async def test_a_stored_answer_comes_back_byte_for_byte(connection: Connection, 
 
     answer = idempotency.StoredAnswer(status=201, body=body)
 
-    assert await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=mark, vault=VAULT) is None
-    await idempotency.remember(
-        connection, app_id=app_id, key=key, fingerprint=mark, answer=answer, vault=VAULT, now=now
+    assert (
+        await idempotency.begin(
+            connection, idempotency.keyed(app_id=app_id, key=key, fingerprint=mark), vault=VAULT
+        )
+        is None
+    )
+    await idempotency.remember_each(
+        connection,
+        [(idempotency.keyed(app_id=app_id, key=key, fingerprint=mark), answer)],
+        vault=VAULT,
+        now=now,
     )
 
     assert (
-        await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=mark, vault=VAULT) == answer
+        await idempotency.begin(
+            connection, idempotency.keyed(app_id=app_id, key=key, fingerprint=mark), vault=VAULT
+        )
+        == answer
     )
     with pytest.raises(idempotency.IdempotencyKeyReused):
-        await idempotency.begin(connection, app_id=app_id, key=key, fingerprint=b"\x02" * 32, vault=VAULT)
-    assert await idempotency.begin(connection, app_id=uuid4(), key=key, fingerprint=mark, vault=VAULT) is None
+        await idempotency.begin(
+            connection, idempotency.keyed(app_id=app_id, key=key, fingerprint=b"\x02" * 32), vault=VAULT
+        )
+    assert (
+        await idempotency.begin(
+            connection, idempotency.keyed(app_id=uuid4(), key=key, fingerprint=mark), vault=VAULT
+        )
+        is None
+    )
 
 
 async def test_a_stored_answer_is_sealed(connection: Connection, now: datetime) -> None:
     app_id = uuid4()
     answer = idempotency.StoredAnswer(status=201, body=b'{"secret":"whsec_abc"}')
-    await idempotency.remember(
-        connection, app_id=app_id, key="k", fingerprint=b"\x05" * 32, answer=answer, vault=VAULT, now=now
+    await idempotency.remember_each(
+        connection,
+        [(idempotency.keyed(app_id=app_id, key="k", fingerprint=b"\x05" * 32), answer)],
+        vault=VAULT,
+        now=now,
     )
 
     kept = await connection.fetchval("SELECT body FROM kernel_idempotency WHERE app_id = $1", app_id)
@@ -125,17 +146,21 @@ async def test_a_second_request_waits_for_the_first_under_its_key(pool: Pool, no
     async def first() -> None:
         async with transaction(pool) as connection:
             assert (
-                await idempotency.begin(connection, app_id=app_id, key="k", fingerprint=mark, vault=VAULT)
+                await idempotency.begin(
+                    connection, idempotency.keyed(app_id=app_id, key="k", fingerprint=mark), vault=VAULT
+                )
                 is None
             )
             begun.set()
             await connection.execute("SELECT pg_sleep(0.2)")
-            await idempotency.remember(
+            await idempotency.remember_each(
                 connection,
-                app_id=app_id,
-                key="k",
-                fingerprint=mark,
-                answer=idempotency.StoredAnswer(status=200, body=b"{}"),
+                [
+                    (
+                        idempotency.keyed(app_id=app_id, key="k", fingerprint=mark),
+                        idempotency.StoredAnswer(status=200, body=b"{}"),
+                    )
+                ],
                 vault=VAULT,
                 now=now,
             )
@@ -143,7 +168,9 @@ async def test_a_second_request_waits_for_the_first_under_its_key(pool: Pool, no
     async def second() -> idempotency.StoredAnswer | None:
         await begun.wait()
         async with transaction(pool) as connection:
-            return await idempotency.begin(connection, app_id=app_id, key="k", fingerprint=mark, vault=VAULT)
+            return await idempotency.begin(
+                connection, idempotency.keyed(app_id=app_id, key="k", fingerprint=mark), vault=VAULT
+            )
 
     _, stored = await asyncio.gather(first(), second())
 
@@ -154,10 +181,14 @@ async def test_waiting_longer_than_the_lock_timeout_is_in_progress(pool: Pool) -
     app_id, mark = uuid4(), b"\x04" * 32
     async with transaction(pool) as first, transaction(pool) as second:
         await second.execute("SET LOCAL lock_timeout = '50ms'")
-        await idempotency.begin(first, app_id=app_id, key="k", fingerprint=mark, vault=VAULT)
+        await idempotency.begin(
+            first, idempotency.keyed(app_id=app_id, key="k", fingerprint=mark), vault=VAULT
+        )
 
         with pytest.raises(idempotency.IdempotencyInProgress):
-            await idempotency.begin(second, app_id=app_id, key="k", fingerprint=mark, vault=VAULT)
+            await idempotency.begin(
+                second, idempotency.keyed(app_id=app_id, key="k", fingerprint=mark), vault=VAULT
+            )
 
 
 @pytest.mark.parametrize("key", [None, "", '""', " ", "a b", "x" * 256, "ключ", "a\x00"])
