@@ -83,11 +83,13 @@ async def open_pool(
 
 
 async def _teach_json(connection: Connection) -> None:
+    """In jsonb's binary form, a version byte and the text: only so may it be a field of a composite type."""
     await connection.set_type_codec(
         "jsonb",
         schema="pg_catalog",
-        encoder=lambda value: msgspec.json.encode(value).decode(),
-        decoder=msgspec.json.decode,
+        encoder=lambda value: b"\x01" + msgspec.json.encode(value),
+        decoder=lambda sent: msgspec.json.decode(sent[1:]),
+        format="binary",
     )
 
 

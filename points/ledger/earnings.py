@@ -10,7 +10,7 @@ from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.ids import to_wire
 from points.ledger import queries
-from points.ledger.model import Balance, EarnOutcome, EarnPosting, Grant
+from points.ledger.model import TESSERA, Balance, EarnOutcome, EarnPosting, Grant
 
 
 async def post_earnings(
@@ -58,7 +58,7 @@ def _posting_row(p: EarnPosting, now: datetime, business_on: date) -> tuple[Any,
         *(p.member.bucket, p.member.member_id, p.operation_id, "earn", p.partner_id, None),
         *(p.source_kind, p.source_ref, None, None, p.amount_fen, p.points),
         *(p.rule_version, p.tier, p.multiplier_pct, p.own_card, p.category),
-        *(p.occurred_at, now, business_on, p.manager),
+        *(p.occurred_at, now, business_on, p.manager, TESSERA, p.calculation),
     )
 
 
@@ -76,7 +76,7 @@ def _grant_row(grant: Grant) -> tuple[Any, ...]:
     """In the order of the type ledger_grant."""
     return (
         *(grant.lot_id, grant.funder_id, grant.unit_cost_e6, grant.campaign, grant.expires_at),
-        grant.points,
+        *(grant.points, grant.activates_at),
     )
 
 

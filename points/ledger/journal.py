@@ -221,7 +221,7 @@ class Journal:
             *(lot.bucket, lot.member_id, TESSERA, lot.lot_seq, lot_id, lot.operation_id, parent_lot_seq),
             *(lot.funder_id, lot.unit_cost_e6, lot.campaign, lot.rule_version),
             *(lot.effective_at, None, lot.expires_at),
-            *(lot.remaining_points, lot.remaining_points, 0),
+            *(lot.remaining_points, lot.remaining_points, 0, 0),
         )
 
 
@@ -243,4 +243,5 @@ def _operation_row(o: Operation) -> tuple[Any, ...]:
         *(o.bucket, o.member_id, o.id, o.kind, o.partner_id, o.hold_id, o.source_kind, o.source_ref),
         *(o.reverses, o.refund_ref, o.amount_fen, o.points, o.rule_version, o.tier, o.multiplier_pct),
         *(o.own_card, o.category, o.occurred_at, o.recorded_at, o.business_on, o.manager),
+        *(o.point_type, o.calculation),
     )

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 from enum import IntEnum
-from typing import Literal
+from typing import Any, Literal
 from uuid import UUID
 
 from msgspec import Struct
@@ -27,11 +27,39 @@ Manager = Literal["plan"]
 Side = Literal["earn", "spend"]
 
 OperationKind = Literal[
-    "earn", "hold", "capture", "release", "lapse", "reverse_earn", "reverse_spend", "expire"
+    "earn",
+    "hold",
+    "capture",
+    "release",
+    "lapse",
+    "spend",
+    "reverse_earn",
+    "reverse_spend",
+    "expire",
+    "activate",
+    "adjust",
+    "transfer_out",
+    "transfer_in",
+    "exchange",
 ]
 #: what an entry means on a statement; see ledger_movement
 Movement = Literal["moved", "earned", "restored", "spent", "expired", "clawed", "repaid", "owed"]
-MoveKind = Literal["grant", "hold", "capture", "release", "expire", "claw", "restore", "repay"]
+MoveKind = Literal[
+    "grant",
+    "hold",
+    "capture",
+    "release",
+    "spend",
+    "expire",
+    "claw",
+    "restore",
+    "repay",
+    "activate",
+    "void",
+    "adjust",
+    "transfer",
+    "exchange",
+]
 
 
 class Account(IntEnum):
@@ -44,6 +72,9 @@ class Account(IntEnum):
     ISSUED = 10
     REDEEMED = 11
     BREAKAGE = 12
+    IN_TRANSIT = 13
+    ADJUSTED = 14
+    EXCHANGED = 15
 
 
 class Balance(Struct, frozen=True, kw_only=True):
@@ -112,10 +143,13 @@ class Lot(Struct, frozen=True, kw_only=True):
     expires_at: datetime | None
     remaining_points: int
     held_points: int
+    #: booked as pending until activates_at
+    pending_points: int = 0
+    activates_at: datetime | None = None
 
     @property
     def free_points(self) -> int:
-        return self.remaining_points - self.held_points
+        return self.remaining_points - self.held_points - self.pending_points
 
     def is_live(self, now: datetime) -> bool:
         return self.expires_at is None or self.expires_at > now
@@ -230,6 +264,8 @@ class Grant(Struct, frozen=True, kw_only=True):
     unit_cost_e6: int = VALUE_FEN_E6
     campaign: str | None = None
     expires_at: datetime | None = None
+    #: pending until then; None for points that may be spent at once
+    activates_at: datetime | None = None
 
 
 class EarnPosting(Struct, frozen=True, kw_only=True):
@@ -253,6 +289,8 @@ class EarnPosting(Struct, frozen=True, kw_only=True):
     manager: Manager | None = None
     #: empty when the amount is too small to earn
     grants: Sequence[Grant] = ()
+    #: how campaigns changed it, as points.earning.replay reads it; None when only the base rule spoke
+    calculation: dict[str, Any] | None = None
 
     @property
     def points(self) -> int:
@@ -294,6 +332,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     recorded_at: datetime
     business_on: date
     manager: Manager | None = None
+    point_type: int = TESSERA
+    calculation: dict[str, Any] | None = None
 
     @property
     def member(self) -> MemberRef:
