@@ -4,6 +4,7 @@ from types import ModuleType
 
 import pytest
 
+import points.ledger.budget_queries
 import points.ledger.explanation_queries
 import points.ledger.history_queries
 import points.ledger.hold_queries
@@ -14,6 +15,7 @@ from kernel.database import Connection
 
 MODULES = (
     points.ledger.queries,
+    points.ledger.budget_queries,
     points.ledger.hold_queries,
     points.ledger.history_queries,
     points.ledger.proof_queries,
