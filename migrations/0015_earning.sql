@@ -406,27 +406,28 @@ SELECT c.bucket, c.member_id, c.operation_id, c.campaign, c.points, again.points
                       c.amount_fen::numeric * (campaign.multiplier_pct - 100), 100 * rate.fen_per_point::numeric)),
                   campaign.transaction_cap_points, c."limit") END AS points) AS again
  WHERE again.points IS DISTINCT FROM c.points
-    OR (c.points > 0 AND c.budget_id IS DISTINCT FROM campaign.budget_id)
+    OR (c.points > 0 AND campaign.budget_unit = 'points' AND c.budget_id IS DISTINCT FROM campaign.budget_id)
+    OR (c.budget_id <> campaign.budget_id)
     OR (c.budget_id IS NOT NULL AND campaign.budget_unit = 'points' AND c.drawn IS DISTINCT FROM c.points);
 COMMENT ON VIEW books_i59_campaigns_replay IS
     'Every campaign''s points, computed again from the amount, the rate, the campaign and the limit met, are the points it gave; a budget of points was drawn on for exactly as many.';
 
 CREATE VIEW books_i60_campaign_conditions AS
-SELECT c.bucket, c.member_id, c.operation_id, c.campaign, c.moment, campaign.starts_at, campaign.ends_at
+SELECT c.bucket, c.member_id, c.operation_id, c.campaign, c.moment, terms.starts_at, terms.ends_at
   FROM books_earning_component AS c
-  LEFT JOIN earning_campaign AS campaign ON campaign.code = c.campaign
- WHERE (campaign.approved_by IS NOT NULL
-        AND c.moment >= greatest(campaign.starts_at, campaign.in_force_from) AND c.moment < campaign.ends_at
-        AND earning_recurs(campaign, c.moment)
-        AND (campaign.kinds IS NULL OR c.source_kind = ANY (campaign.kinds))
-        AND (campaign.categories IS NULL OR coalesce(c.category = ANY (campaign.categories), false))
-        AND (campaign.own_card IS NULL OR c.own_card = campaign.own_card)
-        AND c.amount_fen >= campaign.min_amount_fen
-        AND (campaign.tiers IS NULL OR c.tier = ANY (campaign.tiers))
-        AND (campaign.partner_ids IS NULL OR c.partner_id = ANY (campaign.partner_ids))
-        AND (NOT campaign.listed OR EXISTS (
+  LEFT JOIN earning_campaign AS terms ON terms.code = c.campaign
+ WHERE (terms.approved_by IS NOT NULL
+        AND c.moment >= greatest(terms.starts_at, terms.in_force_from) AND c.moment < terms.ends_at
+        AND earning_recurs(terms, c.moment)
+        AND (terms.kinds IS NULL OR c.source_kind = ANY (terms.kinds))
+        AND (terms.categories IS NULL OR coalesce(c.category = ANY (terms.categories), false))
+        AND (terms.own_card IS NULL OR c.own_card = terms.own_card)
+        AND c.amount_fen >= terms.min_amount_fen
+        AND (terms.tiers IS NULL OR c.tier = ANY (terms.tiers))
+        AND (terms.partner_ids IS NULL OR c.partner_id = ANY (terms.partner_ids))
+        AND (NOT terms.listed OR EXISTS (
              SELECT FROM earning_campaign_member AS m
-              WHERE m.bucket = c.bucket AND m.member_id = c.member_id AND m.campaign_id = campaign.id)))
+              WHERE m.bucket = c.bucket AND m.member_id = c.member_id AND m.campaign_id = terms.id)))
        IS NOT TRUE;
 COMMENT ON VIEW books_i60_campaign_conditions IS
     'No campaign gave points outside its window, to anybody it was not for, or for anything it was not for.';
@@ -473,10 +474,11 @@ SELECT coalesce(k.bucket, e.bucket) AS bucket, coalesce(k.member_id, e.member_id
               (least(o.occurred_at, o.recorded_at) AT TIME ZONE 'Asia/Shanghai')::date, sum(lot.points),
               max(rule.daily_cap_points)
          FROM earning_rule AS rule
+         -- what a plan looks after is not under the cap
          JOIN ledger_operation AS o ON o.rule_version = rule.version AND o.kind = 'earn'
          JOIN ledger_lot AS lot
            ON lot.bucket = o.bucket AND lot.member_id = o.member_id AND lot.operation_id = o.id AND lot.campaign IS NULL
-        WHERE rule.daily_cap_points IS NOT NULL
+        WHERE rule.daily_cap_points IS NOT NULL AND o.manager IS NULL
         GROUP BY o.bucket, o.member_id, (least(o.occurred_at, o.recorded_at) AT TIME ZONE 'Asia/Shanghai')::date) AS e
     ON e.bucket = k.bucket AND e.member_id = k.member_id AND e.scope = k.scope AND e.day = k.day
  WHERE k.used_points IS DISTINCT FROM e.points OR e.points > e.cap;

@@ -1,7 +1,7 @@
 """The statements that read what is in force: rule versions, campaigns and how members stand to them."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
@@ -111,7 +111,3 @@ def _terms(row: dict[str, Any], funders: dict[int, str]) -> LotTerms:
 
 def _fields(kind: type[msgspec.Struct]) -> set[str]:
     return set(kind.__struct_fields__)
-
-
-#: how long an ended campaign is still known by its code
-KNOWN_FOR = timedelta(days=730)

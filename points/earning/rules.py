@@ -100,7 +100,9 @@ def end_of_points(occurred_at: datetime, now: datetime, terms: LotTerms = RULE.t
     return ends_at if ends_at > now else _end_of_month_after(business_date(now), 0)
 
 
-def beginning_of_points(occurred_at: datetime, now: datetime, terms: LotTerms = RULE.terms) -> datetime | None:
+def beginning_of_points(
+    occurred_at: datetime, now: datetime, terms: LotTerms = RULE.terms
+) -> datetime | None:
     """When pending points may be spent: a midnight in Shanghai; None when that is now."""
     if terms.pending_days == 0:
         return None

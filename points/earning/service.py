@@ -4,16 +4,17 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from kernel.caller import MemberUnknown
 from kernel.database import Connection
 from kernel.errors import Refusal
-from kernel.ids import new_id, to_wire
+from kernel.ids import to_wire
+from points.earning.allotment import allot, give_back
+from points.earning.book import SHELF
+from points.earning.draft import Draft, draw_up, posting_of
 from points.earning.model import Activity, Earned
-from points.earning.rules import RULE, SourceAlreadyEarned, check_occurred_at, grants_of
+from points.earning.rules import SourceAlreadyEarned
 from points.ledger import service as ledger
 from points.ledger.model import EarnOutcome, EarnPosting
 from points.membership import service as membership
-from points.membership.model import Standing
 
 
 async def earn(
@@ -29,43 +30,34 @@ async def earn_each(
     """`earn` for activities that several partners report."""
     if not reported:
         return []
+    book = await SHELF.current(connection, now=now)
     standings = await membership.list_standings(connection, [item.member for _, item in reported])
     decided = [
-        _decide(item, standings.get(item.member.member_id), partner_id, now) for partner_id, item in reported
+        draw_up(book, item, standings.get(item.member.member_id), partner_id=partner_id, now=now)
+        for partner_id, item in reported
     ]
-    postings = [decision for decision in decided if isinstance(decision, EarnPosting)]
-    outcomes = iter(await ledger.post_earnings(connection, postings, now=now))
-    return [
-        _answer(decision, next(outcomes)) if isinstance(decision, EarnPosting) else decision
-        for decision in decided
+    scarce = {
+        place: draft for place, draft in enumerate(decided) if isinstance(draft, Draft) and not draft.is_plain
+    }
+    if scarce:
+        allotted = await allot(connection, list(scarce.values()), now=now)
+        for place, outcome in zip(scarce, allotted, strict=True):
+            decided[place] = outcome
+    postings = [
+        posting_of(decision, now=now) if isinstance(decision, Draft) else decision for decision in decided
     ]
-
-
-def _decide(
-    item: Activity, standing: Standing | None, partner_id: UUID, now: datetime
-) -> EarnPosting | Refusal:
-    if standing is None:
-        return MemberUnknown()
-    try:
-        check_occurred_at(item.occurred_at, now)
-    except Refusal as refusal:
-        return refusal
-    return EarnPosting(
-        operation_id=new_id(now),
-        member=item.member,
-        partner_id=partner_id,
-        source_kind=item.kind,
-        source_ref=item.source_ref,
-        amount_fen=item.amount_fen,
-        occurred_at=item.occurred_at,
-        rule_version=RULE.version,
-        tier=standing.tier,
-        multiplier_pct=standing.multiplier_pct,
-        own_card=item.own_card,
-        category=item.category,
-        manager=item.manager,
-        grants=grants_of(item, standing, lot_id=new_id(now), now=now),
+    outcomes = iter(
+        await ledger.post_earnings(connection, [p for p in postings if isinstance(p, EarnPosting)], now=now)
     )
+    answers = [_answer(p, next(outcomes)) if isinstance(p, EarnPosting) else p for p in postings]
+    unused = [
+        draft
+        for place in scarce
+        if isinstance(answers[place], SourceAlreadyEarned) and isinstance(draft := decided[place], Draft)
+    ]
+    if unused:
+        await give_back(connection, unused, now=now)
+    return answers
 
 
 def _answer(posting: EarnPosting, outcome: EarnOutcome) -> Earned | Refusal:
@@ -74,6 +66,7 @@ def _answer(posting: EarnPosting, outcome: EarnOutcome) -> Earned | Refusal:
     return Earned(
         operation_id=outcome.operation_id,
         points=posting.points,
+        rule_version=posting.rule_version,
         grants=posting.grants,
         balance=outcome.balance,
     )

@@ -127,7 +127,7 @@ SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, cre
 FIND_OPERATION = """
 SELECT bucket, member_id, id, kind, partner_id, hold_id, source_kind, source_ref, reverses, refund_ref,
        amount_fen, points, rule_version, tier, multiplier_pct, own_card, category,
-       occurred_at, recorded_at, business_on, manager
+       occurred_at, recorded_at, business_on, manager, calculation
   FROM ledger_operation
  WHERE id = $1 AND partner_id = $2
 """

@@ -6,8 +6,9 @@ from uuid import UUID
 from kernel.database import Connection
 from kernel.ids import new_id, to_wire
 from kernel.outbox import Event, enqueue
-from points.ledger import hold_queries, queries
+from points.ledger import budgets, hold_queries, queries
 from points.ledger.balances import take_all
+from points.ledger.drawn import list_drawn, returned_by
 from points.ledger.journal import Journal
 from points.ledger.model import Account, Hold, Manager, Operation, Reversal, Side, Take
 from points.ledger.rules import (
@@ -41,6 +42,8 @@ async def reverse(
     assert refunded_fen > 0, "the handler's type lets nothing else in"
     operation, hold = await _find(connection, operation_id, partner_id, side)
     check_manager(operation.manager, manager)
+    if drawn := list_drawn(operation):
+        await budgets.lock(connection, [(operation.bucket, budget_id) for budget_id, _ in drawn], now=now)
     journal = Journal(await queries.lock_wallets(connection, [operation.member]), now=now)
     # asked only now: under the lock nobody can post it between question and answer
     if await queries.find_refund(connection, operation, refund_ref=refund_ref) is not None:
@@ -69,6 +72,7 @@ async def reverse(
     else:
         await _restore(connection, journal, hold, reversal_id, points, now)
     await queries.move_reversible(connection, operation, fen=refunded_fen, points=points)
+    await budgets.give_back(connection, returned_by(operation, reversible, refunded_fen), now=now)
     await journal.write(connection)
 
     reversal = Reversal(

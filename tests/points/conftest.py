@@ -9,6 +9,7 @@ import pytest
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.ids import new_id
+from points.earning.book import SHELF
 from points.ledger import service
 from points.ledger.model import EarnOutcome, EarnPosting, Grant, Hold
 from points.membership.service import enrol_members
@@ -206,6 +207,12 @@ class Bank:
         if await connection.fetch(HOUSE_AUDIT):
             contradicted.append("house slots are the sum of the entries")
         return contradicted
+
+
+@pytest.fixture(autouse=True)
+def fresh_rule_book() -> None:
+    """What the test before changed and rolled back is not remembered."""
+    SHELF.forget()
 
 
 @pytest.fixture

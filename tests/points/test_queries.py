@@ -5,7 +5,11 @@ from types import ModuleType
 import pytest
 
 import points.ledger.budget_queries
+import points.earning.book_queries
+import points.earning.campaign_queries
+import points.earning.cap_queries
 import points.ledger.explanation_queries
+import points.ledger.funder_codes
 import points.ledger.history_queries
 import points.ledger.hold_queries
 import points.ledger.proof_queries
@@ -14,6 +18,10 @@ import points.membership.queries
 from kernel.database import Connection
 
 MODULES = (
+    points.earning.book_queries,
+    points.earning.cap_queries,
+    points.earning.campaign_queries,
+    points.ledger.funder_codes,
     points.ledger.queries,
     points.ledger.budget_queries,
     points.ledger.hold_queries,
