@@ -40,9 +40,10 @@ SELECT campaign.*,
  ORDER BY campaign.priority, campaign.code
 """
 
-# What memory may be half a second late with, and who is on a list; one answer for each pair asked about, in order.
+# What memory may be half a second late with, and who is on a list; one answer for each pair asked about, in order. That
+# a campaign is exhausted is for its budget to say.
 LIST_STANDS = """
-SELECT campaign.state IN ('scheduled', 'running')
+SELECT campaign.state IN ('scheduled', 'running', 'exhausted')
        AND (NOT campaign.listed OR EXISTS (
             SELECT FROM earning_campaign_member AS listed
              WHERE listed.bucket = asked.bucket AND listed.member_id = asked.member_id

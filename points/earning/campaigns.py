@@ -150,7 +150,10 @@ async def keep_states(connection: Connection, *, now: datetime) -> int:
             continue
         moved += await queries.move_campaign(connection, campaign_id, before=("running",), after="exhausted")
     moved += await queries.end_campaigns(connection, now=now)
-    return moved + await queries.supersede_rules(connection, now=now)
+    moved += await queries.supersede_rules(connection, now=now)
+    if moved:
+        SHELF.forget()
+    return moved
 
 
 async def _move(

@@ -4,10 +4,10 @@ from types import ModuleType
 
 import pytest
 
-import points.ledger.budget_queries
 import points.earning.book_queries
 import points.earning.campaign_queries
 import points.earning.cap_queries
+import points.ledger.budget_queries
 import points.ledger.explanation_queries
 import points.ledger.funder_codes
 import points.ledger.history_queries
