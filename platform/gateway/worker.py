@@ -19,6 +19,7 @@ from kernel.settings import Settings
 from partners.credit import service as credit
 from partners.webhooks import delivery
 from partners.webhooks import service as webhooks
+from points.earning import campaigns
 from points.ledger import service as ledger
 
 log = structlog.get_logger("worker")
@@ -79,6 +80,10 @@ async def _work(settings: Settings) -> None:
             async with transaction(runtime.pool) as connection:
                 return await ledger.activate_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
 
+        async def keep_campaigns() -> int:
+            async with transaction(runtime.pool) as connection:
+                return await campaigns.keep_states(connection, now=runtime.clock.now())
+
         async def forget() -> int:
             now = runtime.clock.now()
             async with transaction(runtime.pool) as connection:
@@ -95,6 +100,7 @@ async def _work(settings: Settings) -> None:
                 ("lapse_plans", lapse_plans, SWEEP_SECONDS),
                 ("expire", expire, SWEEP_SECONDS),
                 ("activate", activate, SWEEP_SECONDS),
+                ("campaigns", keep_campaigns, SWEEP_SECONDS),
                 ("forget", forget, FORGET_SECONDS),
             ):
                 group.create_task(_repeat(name, round_, pause, ending), name=name)

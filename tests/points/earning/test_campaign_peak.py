@@ -19,6 +19,7 @@ from points.membership.service import enrol_members
 
 HOUR = timedelta(hours=1)
 EARNINGS = 500
+CONNECTIONS = 8
 
 
 async def test_five_hundred_at_once_get_exactly_what_a_budget_of_a_hundred_has(
@@ -43,6 +44,8 @@ async def test_five_hundred_at_once_get_exactly_what_a_budget_of_a_hundred_has(
         await campaigns.approve_campaign(connection, code, by="checker", now=now - HOUR)
     SHELF.forget()
 
+    connections = asyncio.Semaphore(CONNECTIONS)
+
     async def buy(place: int) -> int:
         activity = Activity(
             member=members[place],
@@ -51,7 +54,7 @@ async def test_five_hundred_at_once_get_exactly_what_a_budget_of_a_hundred_has(
             occurred_at=now,
             amount_fen=100 * (1 + place % 3),
         )
-        async with transaction(pool) as connection:
+        async with connections, transaction(pool) as connection:
             (result,) = await earn(connection, [activity], partner_id=partner_id, now=now)
         assert isinstance(result, Earned), result
         return sum(grant.points for grant in result.grants if grant.campaign == code)
@@ -89,8 +92,10 @@ async def test_copies_of_one_event_draw_the_budget_once(pool: Pool, now: datetim
     SHELF.forget()
     activity = Activity(member=member, source_ref="order", kind="purchase", occurred_at=now, amount_fen=100)
 
+    connections = asyncio.Semaphore(CONNECTIONS)
+
     async def send() -> Earned | Refusal:
-        async with transaction(pool) as connection:
+        async with connections, transaction(pool) as connection:
             (result,) = await earn(connection, [activity], partner_id=partner_id, now=now)
         return result
 
