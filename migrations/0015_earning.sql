@@ -377,9 +377,9 @@ SELECT coalesce(c.bucket, l.bucket) AS bucket, coalesce(c.member_id, l.member_id
   FROM (SELECT * FROM books_earning_component WHERE points > 0) AS c
   FULL JOIN (
        SELECT lot.bucket, lot.member_id, lot.operation_id, lot.campaign, sum(lot.points) AS points,
-              count(*) FILTER (WHERE share.campaign_id IS NULL OR share.unit_cost_e6 <> lot.unit_cost_e6) AS strangers,
+              count(*) FILTER (WHERE share.campaign_id IS NULL) AS strangers,
               count(*) FILTER (WHERE abs(lot.points * 1000000 - lot.total * share.share_ppm) >= 1000000) AS uneven
-         FROM (SELECT n.bucket, n.member_id, n.operation_id, n.campaign, n.funder_id, n.unit_cost_e6, n.points,
+         FROM (SELECT n.bucket, n.member_id, n.operation_id, n.campaign, n.funder_id, n.points,
                       sum(n.points) OVER (PARTITION BY n.bucket, n.member_id, n.operation_id, n.campaign) AS total
                  FROM ledger_lot AS n
                 WHERE n.campaign IS NOT NULL AND n.parent_lot_seq IS NULL) AS lot

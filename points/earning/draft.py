@@ -11,7 +11,7 @@ from kernel.caller import MemberUnknown
 from kernel.errors import Refusal
 from kernel.ids import new_id
 from points.earning.book import RuleBook
-from points.earning.model import Activity, Campaign, EarningRule
+from points.earning.model import Activity, EarningRule
 from points.earning.rules import (
     base_grants,
     base_points,
@@ -75,26 +75,25 @@ def draw_up(
         moment = effective_moment(activity.occurred_at, now)
         rule = rule_at(book.rules, moment)
         check_rule_version(activity.rule_version, rule)
-        rate = fen_per_point(rule, kind=activity.kind, category=activity.category, own_card=activity.own_card)
-        campaigns: list[Campaign] = []
+        rate: int | None = rule.fen_per_point
+        if rule.rates:
+            rate = fen_per_point(
+                rule, kind=activity.kind, category=activity.category, own_card=activity.own_card
+            )
+        bonuses: tuple[Bonus, ...] = ()
         # What a plan looks after earns when wallets are locked already, too late for counters and budgets.
-        if rate is not None and book.campaigns and activity.manager is None:
-            campaigns = [
-                campaign
+        if book.campaigns and rate is not None and activity.manager is None:
+            bonuses = tuple(
+                Bonus(campaign=campaign, points=bonus_points(campaign, activity.amount_fen, rate))
                 for campaign in book.campaigns
                 if applies(
-                    campaign,
-                    activity,
-                    tier=standing.tier,
-                    partner_id=partner_id,
-                    moment=moment,
-                    now=now,
+                    campaign, activity, tier=standing.tier, partner_id=partner_id, moment=moment, now=now
                 )
-            ]
-        if activity.campaign is not None:
-            check_named(
-                activity.campaign, book.known.get(activity.campaign), campaigns, partner_id=partner_id
             )
+        if activity.campaign is not None:
+            known = book.known.get(activity.campaign)
+            applying = [bonus.campaign for bonus in bonuses]
+            check_named(activity.campaign, known, applying, partner_id=partner_id)
     except Refusal as refusal:
         return refusal
     points = 0 if rate is None else base_points(activity.amount_fen, standing.multiplier_pct, rate)
@@ -105,11 +104,7 @@ def draw_up(
         rule=rule,
         fen_per_point=rate,
         base_points=cap(points, rule.transaction_cap_points),
-        bonuses=tuple(
-            Bonus(campaign=campaign, points=bonus_points(campaign, activity.amount_fen, rate))
-            for campaign in campaigns
-            if rate is not None
-        ),
+        bonuses=bonuses,
         moment=moment,
     )
 
@@ -117,6 +112,16 @@ def draw_up(
 def posting_of(draft: Draft, *, now: datetime) -> EarnPosting:
     """The draft as the ledger posts it."""
     activity = draft.activity
+    grants = base_grants(
+        activity,
+        draft.base_points,
+        draft.standing.multiplier_pct,
+        lot_id=new_id(now),
+        now=now,
+        rule=draft.rule,
+    )
+    for bonus in draft.bonuses:
+        grants += _grants_of(bonus, activity, now)
     return EarnPosting(
         operation_id=new_id(now),
         member=activity.member,
@@ -131,25 +136,15 @@ def posting_of(draft: Draft, *, now: datetime) -> EarnPosting:
         own_card=activity.own_card,
         category=activity.category,
         manager=activity.manager,
-        grants=(
-            *base_grants(
-                activity,
-                draft.base_points,
-                draft.standing.multiplier_pct,
-                lot_id=new_id(now),
-                now=now,
-                rule=draft.rule,
-            ),
-            *(grant for bonus in draft.bonuses for grant in _grants_of(bonus, activity, now)),
-        ),
+        grants=grants,
         calculation=_calculation(draft),
     )
 
 
-def _grants_of(bonus: Bonus, activity: Activity, now: datetime) -> list[Grant]:
+def _grants_of(bonus: Bonus, activity: Activity, now: datetime) -> tuple[Grant, ...]:
     """A lot for each funder that pays a part of it."""
     campaign = bonus.campaign
-    return [
+    return tuple(
         Grant(
             rule="campaign",
             multiplier_pct=campaign.multiplier_pct or 100,
@@ -164,7 +159,7 @@ def _grants_of(bonus: Bonus, activity: Activity, now: datetime) -> list[Grant]:
         )
         for points, share in zip(split(bonus.points, campaign.shares), campaign.shares, strict=True)
         if points > 0
-    ]
+    )
 
 
 def _calculation(draft: Draft) -> dict[str, Any] | None:

@@ -83,7 +83,10 @@ def base_points(amount_fen: int, multiplier_pct: int, fen_per_point: int = RULE.
 
 def cap(points: int, *limits: int | None) -> int:
     """`points`, or the smallest of the limits there are."""
-    return min([points, *(limit for limit in limits if limit is not None)])
+    for limit in limits:
+        if limit is not None and limit < points:
+            points = limit
+    return points
 
 
 def end_of_points(occurred_at: datetime, now: datetime, terms: LotTerms = RULE.terms) -> datetime:

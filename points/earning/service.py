@@ -53,7 +53,7 @@ async def earn_each(
     unused = [
         draft
         for place in scarce
-        if isinstance(answers[place], SourceAlreadyEarned) and isinstance(draft := decided[place], Draft)
+        if isinstance(answers[place], Refusal) and isinstance(draft := decided[place], Draft)
     ]
     if unused:
         await give_back(connection, unused, now=now)

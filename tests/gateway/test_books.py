@@ -565,7 +565,7 @@ DEFECTS = [
     ("i57", f"UPDATE ledger_operation SET occurred_at = '1999-01-01' WHERE id = {AN_EARNING}"),
     ("i58", "UPDATE ledger_lot SET campaign = NULL"),
     ("i58", "UPDATE ledger_lot SET campaign = 'other' WHERE campaign = 'friday'"),
-    ("i58", "UPDATE ledger_lot SET unit_cost_e6 = unit_cost_e6 + 1 WHERE campaign = 'friday'"),
+    ("i58", "UPDATE ledger_lot SET funder_id = 77 WHERE campaign = 'friday'"),
     ("i58", "UPDATE earning_campaign_share SET share_ppm = 500000"),
     ("i58", "UPDATE ledger_operation SET calculation = NULL"),
     ("i59", "UPDATE ledger_operation SET amount_fen = amount_fen + 1000 WHERE calculation IS NOT NULL"),
