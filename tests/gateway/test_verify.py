@@ -19,6 +19,7 @@ import asyncpg
 import pytest
 
 from gateway.books_export import export_books
+from kernel import jobs
 from kernel.caller import MemberRef
 from kernel.database import Connection, Pool, acquire, open_pool, transaction
 from kernel.ids import new_id
@@ -91,9 +92,8 @@ class Autumn:
                     )
         await ledger.expire_due(connection, limit=100, now=START + 63 * DAY)
         for period in await ledger.list_open_months(connection, until=date(2024, 11, 1)):
-            job = None
-            while job is None or job.finished_at is None:
-                job = await ledger.issue_statements(connection, period=period, limit=2, now=LATER)
+            while await jobs.advance(self.connection, ledger.issuing(2), business_on=period, now=LATER):
+                pass
         self.signer = await load_signer(connection, Vault(RING), "https://bank.example", LATER)
         for day in await ledger.list_open_days(connection, until=date(2024, 11, 30)):
             await ledger.seal_day(connection, day=day, signer=self.signer, now=LATER)

@@ -12,6 +12,7 @@ from typing import Any
 from msgspec import structs
 
 from gateway.attach import attached
+from kernel import jobs
 from kernel.calendar import business_date
 from kernel.clock import DatabaseClock
 from kernel.database import Pool, acquire, open_pool, tell_time, transaction
@@ -22,20 +23,18 @@ from partners.registry import service as registry
 from partners.settlement import service as settlement
 from partners.settlement.model import Batch
 from points.ledger import service as ledger
-from points.ledger.model import JobProgress, Seal
+from points.ledger.model import Seal
 
 #: a day's lines are taken in one statement
 TIMEOUT_MS = 300_000
-#: of wallets whose statements are issued in one transaction
-STATEMENT_WALLETS = 2_000
 _SETTLED = frozenset(("live", "suspended", "terminating", "terminated"))
 
 
 def register(subparsers: Any) -> None:
     """Add the command to the parser."""
     parser = subparsers.add_parser("job", help="the bank's own jobs")
-    jobs = parser.add_subparsers(required=True, metavar="JOB")
-    closing = jobs.add_parser("settlement", help="close what bank and partners owe each other up to a day")
+    actions = parser.add_subparsers(required=True, metavar="JOB")
+    closing = actions.add_parser("settlement", help="close what bank and partners owe each other up to a day")
     closing.add_argument(
         "--date",
         type=date.fromisoformat,
@@ -46,11 +45,11 @@ def register(subparsers: Any) -> None:
     closing.add_argument("--partner", default=None, metavar="SLUG", help="only this one")
     closing.add_argument("--data-dir", default=None, help="the system's data directory (default: var)")
     closing.set_defaults(run=_settle)
-    months = jobs.add_parser("statements", help="issue every wallet's statement of a month that is over")
+    months = actions.add_parser("statements", help="issue every wallet's statement of a month that is over")
     months.add_argument("--month", type=_month, default=None, metavar="YYYY-MM", help="default: the last one")
     months.add_argument("--data-dir", default=None, help="the system's data directory (default: var)")
     months.set_defaults(run=_issue)
-    sealing = jobs.add_parser("seal", help="seal the points books of every day up to one that is over")
+    sealing = actions.add_parser("seal", help="seal the points books of every day up to one that is over")
     sealing.add_argument(
         "--date", type=date.fromisoformat, default=None, metavar="YYYY-MM-DD", help="default: yesterday"
     )
@@ -120,12 +119,12 @@ def _issue(options: argparse.Namespace) -> int:
     with attached(_settings(options)) as found:
         issued = asyncio.run(_issue_statements(found, options.month))
     for job in issued:
-        print(f"{job.period:%Y-%m} {job.made:,} statements")
+        print(f"{job.business_on:%Y-%m} {job.done:,} statements")
     print(f"{len(issued)} months issued")
     return 0
 
 
-async def _issue_statements(settings: Settings, month: date | None) -> list[JobProgress]:
+async def _issue_statements(settings: Settings, month: date | None) -> list[jobs.RunState]:
     """Every open month in turn, and of each some wallets at a time: what is committed is not done again."""
     issued = []
     async with _at_work(settings) as (pool, clock):
@@ -134,12 +133,15 @@ async def _issue_statements(settings: Settings, month: date | None) -> list[JobP
         async with acquire(pool) as connection:
             months = await ledger.list_open_months(connection, until=month)
         for period in months or [month]:
-            job = None
-            while job is None or job.finished_at is None:
+            advanced = True
+            while advanced:
                 async with transaction(pool) as connection:
-                    job = await ledger.issue_statements(
-                        connection, period=period, limit=STATEMENT_WALLETS, now=clock.now()
+                    advanced = await jobs.advance(
+                        connection, ledger.STATEMENTS, business_on=period, now=clock.now()
                     )
+            async with acquire(pool) as connection:
+                job = await jobs.find_run(connection, ledger.STATEMENTS.name, business_on=period)
+            assert job is not None
             issued.append(job)
     return issued
 
