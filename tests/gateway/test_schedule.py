@@ -23,7 +23,7 @@ from gateway.schedule import (
 from gateway.worker import CATCH_UP_DATES, DueJobs
 from kernel import jobs
 from kernel.caller import MemberRef
-from kernel.database import Connection, Pool, open_pool, transaction
+from kernel.database import Connection, Pool, acquire, open_pool, transaction
 from kernel.ids import new_id
 from kernel.jobs import Job, Run, Step
 from kernel.supervisor import Endpoints
@@ -271,6 +271,7 @@ async def test_a_deployment_that_was_down_catches_up_with_two_workers(bank_pool:
         runs = await jobs.list_runs(connection, limit=100)
         assert all(run.finished_at == now for run in runs)
         assert {run.business_on for run in runs if run.job == "statements"} == {date(2026, 11, 1)}
+    async with acquire(bank_pool) as connection:
         assert [finding.view for finding in await books.check(connection) if finding.rows] == []
 
 
@@ -311,6 +312,26 @@ async def test_a_day_before_one_that_was_closed_by_hand_has_nothing_left(bank_po
         assert [(batch.business_on, batch.lines) for batch in batches] == [(FIRST + DAY, 1)]
 
 
+async def _donate(connection: Connection, member: MemberRef, partner_id: UUID, now: datetime) -> None:
+    """An entry of a kind for which nobody has decided who owes whom."""
+    application_id, plan_id = uuid4(), uuid4()
+    await connection.execute(
+        "INSERT INTO credit_application VALUES ($1, $2, $3, $4, $2, 'approved', 100, 1, $5)",
+        *(member.bucket, application_id, member.member_id, partner_id, now),
+    )
+    await connection.execute(
+        "INSERT INTO credit_plan (bucket, id, member_id, partner_id, application_id, state, terms, total_fen,"
+        " financed_fen, starts_on, authorised_at, authorised_until)"
+        " VALUES ($1, $2, $3, $4, $5, 'authorised', '{}', 100, 100, $6, $7, $7)",
+        *(member.bucket, plan_id, member.member_id, partner_id, application_id, FIRST, now),
+    )
+    await connection.execute(
+        "INSERT INTO credit_entry VALUES ($1, $2, 1, $3, 'donation', 'customer_receivable', 'merchant_payable', 100,"
+        " 'bank', $4, $5, $6)",
+        *(member.bucket, plan_id, uuid4(), partner_id, FIRST, now),
+    )
+
+
 async def test_a_partner_that_cannot_be_settled_does_not_stop_the_next(bank_pool: Pool) -> None:
     now = noon(FIRST)
     async with transaction(bank_pool) as connection:
@@ -318,21 +339,7 @@ async def test_a_partner_that_cannot_be_settled_does_not_stop_the_next(bank_pool
         members = await enrol_members(connection, count=2, now=now)
         await _earn(connection, members[0], odd, 100, now)
         await _earn(connection, members[1], mall, 100, now)
-        await connection.execute(
-            "INSERT INTO credit_application VALUES ($1, $2, $3, $4, $2, 'approved', 100, 1, $5)",
-            *(members[0].bucket, UUID(int=1), members[0].member_id, odd, now),
-        )
-        await connection.execute(
-            "INSERT INTO credit_plan (bucket, id, member_id, partner_id, application_id, state, terms, total_fen,"
-            " financed_fen, starts_on, authorised_at, authorised_until)"
-            " VALUES ($1, $2, $3, $4, $2, 'authorised', '{}', 100, 100, $5, $6, $6)",
-            *(members[0].bucket, UUID(int=1), members[0].member_id, odd, FIRST, now),
-        )
-        await connection.execute(
-            "INSERT INTO credit_entry VALUES ($1, $2, 1, $2, 'capture', 'customer_receivable', 'merchant_payable',"
-            " 100, 'lottery', $3, $4, $5)",
-            *(members[0].bucket, UUID(int=1), odd, FIRST, now),
-        )
+        await _donate(connection, members[0], odd, now)
     closing = next(scheduled for scheduled in schedule(None) if scheduled.job.name == "settlement")
     run = await run_by_hand(bank_pool, closing, business_on=FIRST, now_of=lambda: now + DAY)
     assert (run.finished_at, run.done) == (now + DAY, 1)
