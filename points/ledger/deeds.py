@@ -1,14 +1,14 @@
 """The nouns of what else is done to points: adjusted, given to another member, exchanged, refunded on both sides."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
+from datetime import datetime
 from typing import Literal
 from uuid import UUID
 
 from msgspec import Struct
 
 from kernel.caller import MemberRef
-from points.ledger.model import Balance, HoldState, Lot, MoveKind, PointType, Reversal, Take, WalletKey
+from points.ledger.model import Balance, Lot, MoveKind, PointType, Reversal, Take, WalletKey
 
 AdjustmentState = Literal["proposed", "posted", "rejected", "expired"]
 TransferState = Literal["sent", "arrived", "returned"]
@@ -118,8 +118,8 @@ class TargetLot(Struct, frozen=True, kw_only=True):
 
     source: Lot
     points: int
-    unit_cost_e6: int
-    cost_fen: int
+    #: of all of them to the funder, in millionths of a fen
+    cost_e6: int
 
 
 class Exchange(Struct, frozen=True, kw_only=True):
@@ -160,9 +160,9 @@ class LotTouch(Struct, frozen=True, kw_only=True):
 class SpendPreview(Struct, frozen=True, kw_only=True):
     """What a hold or a spend would take at this moment."""
 
-    state: HoldState
     points: int
     value_fen: int
+    #: in spend order
     takes: Sequence[Take]
     balance: Balance
 
@@ -179,7 +179,6 @@ class RefundPreview(Struct, frozen=True, kw_only=True):
 class SentToday(Struct, frozen=True, kw_only=True):
     """What a member has sent on one business day."""
 
-    day: date
     transfers: int
     points: int
 
