@@ -39,6 +39,17 @@ async def allot(connection: Connection, drafts: Sequence[Draft], *, now: datetim
     return outcomes
 
 
+async def try_allot(connection: Connection, draft: Draft, *, now: datetime) -> Draft | Refusal:
+    """What `allot` would give this draft at this moment, undone at once."""
+    begun = connection.transaction()
+    await begun.start()
+    try:
+        (outcome,) = await allot(connection, [draft], now=now)
+    finally:
+        await begun.rollback()
+    return outcome
+
+
 async def give_back(connection: Connection, drafts: Sequence[Draft], *, now: datetime) -> None:
     """What these drafts were given in this transaction and do not use."""
     taken = [want for draft in drafts for want in _cap_wants(draft)]

@@ -7,7 +7,7 @@ from uuid import UUID
 from kernel.database import Connection
 from kernel.errors import Refusal
 from kernel.ids import to_wire
-from points.earning.allotment import allot, give_back
+from points.earning.allotment import allot, give_back, try_allot
 from points.earning.book import SHELF
 from points.earning.draft import Draft, draw_up, posting_of
 from points.earning.model import Activity, Earned
@@ -58,6 +58,24 @@ async def earn_each(
     if unused:
         await give_back(connection, unused, now=now)
     return answers
+
+
+async def preview_earning(
+    connection: Connection, item: Activity, *, partner_id: UUID, now: datetime
+) -> Earned:
+    """What `earn` would answer at this moment; nothing is written, and lots have no names yet."""
+    book = await SHELF.current(connection, now=now)
+    standings = await membership.list_standings(connection, [item.member])
+    draft = draw_up(book, item, standings.get(item.member.member_id), partner_id=partner_id, now=now)
+    if isinstance(draft, Draft) and not draft.is_plain:
+        draft = await try_allot(connection, draft, now=now)
+    if isinstance(draft, Refusal):
+        raise draft
+    posting = posting_of(draft, now=now)
+    answer = _answer(posting, await ledger.preview_earning(connection, posting, now=now))
+    if isinstance(answer, Refusal):
+        raise answer
+    return answer
 
 
 def _answer(posting: EarnPosting, outcome: EarnOutcome) -> Earned | Refusal:

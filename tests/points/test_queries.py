@@ -7,13 +7,17 @@ import pytest
 import points.earning.book_queries
 import points.earning.campaign_queries
 import points.earning.cap_queries
+import points.ledger.adjustment_queries
 import points.ledger.budget_queries
+import points.ledger.exchange_queries
 import points.ledger.explanation_queries
 import points.ledger.funder_codes
 import points.ledger.history_queries
 import points.ledger.hold_queries
+import points.ledger.point_type_queries
 import points.ledger.proof_queries
 import points.ledger.queries
+import points.ledger.transfer_queries
 import points.membership.queries
 from kernel.database import Connection
 
@@ -24,6 +28,10 @@ MODULES = (
     points.ledger.funder_codes,
     points.ledger.queries,
     points.ledger.budget_queries,
+    points.ledger.adjustment_queries,
+    points.ledger.exchange_queries,
+    points.ledger.point_type_queries,
+    points.ledger.transfer_queries,
     points.ledger.hold_queries,
     points.ledger.history_queries,
     points.ledger.proof_queries,
