@@ -191,9 +191,9 @@ CREATE TRIGGER earning_campaign_approval BEFORE UPDATE ON earning_campaign
     FOR EACH ROW EXECUTE FUNCTION earning_keep_approval();
 
 CREATE TRIGGER earning_rule_epoch AFTER INSERT OR UPDATE ON earning_rule
-    FOR EACH STATEMENT EXECUTE FUNCTION earning_move_epoch();
+    FOR EACH ROW EXECUTE FUNCTION earning_move_epoch();
 CREATE TRIGGER earning_campaign_epoch AFTER INSERT OR UPDATE ON earning_campaign
-    FOR EACH STATEMENT EXECUTE FUNCTION earning_move_epoch();
+    FOR EACH ROW EXECUTE FUNCTION earning_move_epoch();
 
 ------------------------------------------------------------------------------------------------------------------
 -- What members have used of caps

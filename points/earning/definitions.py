@@ -28,7 +28,7 @@ class TermsDefinition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=T
     """What becomes of granted points."""
 
     funder: Name = BANK_FUNDER
-    unit_cost_e6: Annotated[int, Meta(ge=0, le=10**12)] = VALUE_FEN_E6
+    unit_cost_e6: Annotated[int, Meta(ge=0, le=10**9)] = VALUE_FEN_E6
     validity_months: Annotated[int, Meta(ge=1, le=120)] = 24
     expiry: Expiry = "end_of_month"
     pending_days: Annotated[int, Meta(ge=0, le=27)] = 0
