@@ -169,7 +169,7 @@ async def seed(
     if not any(partner.slug in known for partner in PARTNERS):
         _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
         for definition in (red_friday(now), double_eleven(now)):
-            await propose_campaign(connection, definition, by=ADMINS[0][0], now=now)
+            await propose_campaign(connection, definition, by=f"admin:{ADMINS[0][0]}", now=now)
     log.info("sandbox_seeded", partners=len(PARTNERS), members=len(members))
 
 

@@ -172,7 +172,7 @@ async def _record(
     connection: Connection, campaign_id: UUID, action: str, by: str, detail: dict[str, Any], now: datetime
 ) -> None:
     record = AuditRecord(
-        actor=f"admin:{by}",
+        actor=by,
         action=f"campaign.{action}",
         subject=to_wire("cmp", campaign_id),
         detail=detail,

@@ -70,5 +70,5 @@ async def find_funder(connection: Connection, code: str) -> int:
 async def _record(
     connection: Connection, version: int, action: str, by: str, detail: dict[str, Any], now: datetime
 ) -> None:
-    record = AuditRecord(actor=f"admin:{by}", action=action, subject=f"earning_rule:{version}", detail=detail)
+    record = AuditRecord(actor=by, action=action, subject=f"earning_rule:{version}", detail=detail)
     await audit.append(connection, record, partner_id=None, now=now)

@@ -5,17 +5,19 @@ import asyncio
 import os
 import sys
 from collections.abc import Awaitable, Callable
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 import msgspec
 from msgspec import structs
 
+from gateway.admins import require_admin
 from gateway.attach import attached
-from gateway.runtime import Runtime
 from kernel.calendar import rfc3339
 from kernel.caller import MemberRef
-from kernel.database import Connection, transaction
+from kernel.clock import DatabaseClock
+from kernel.database import Connection, acquire, open_pool, tell_time, transaction
 from kernel.errors import Refusal
 from kernel.settings import Settings, from_environment
 from points.earning import campaigns, versions
@@ -23,7 +25,7 @@ from points.earning.definitions import CampaignDefinition, RuleDefinition, check
 from points.earning.simulation import SimulatedActivity, simulate
 from points.ledger import budgets
 
-Work = Callable[[Connection, Any, argparse.Namespace], Awaitable[list[str]]]
+Work = Callable[[Connection, datetime, argparse.Namespace], Awaitable[list[str]]]
 
 
 def register(subparsers: Any) -> None:
@@ -37,12 +39,12 @@ def register(subparsers: Any) -> None:
     )
     for name, work, help_ in (
         ("approve", _approve, "let a proposed campaign give points; by another person than proposed it"),
-        ("pause", _pause, "stop a campaign at once"),
+        ("pause", _pause, "stop a campaign at once; takes a duty officer"),
         ("resume", _resume, "let a paused or exhausted campaign go on"),
         ("end", _end, "end a campaign for good"),
     ):
         _command(commands, name, work, help_, by=True).add_argument("code")
-    raising = _command(commands, "raise", _raise, "add to a campaign's budget", by=True)
+    raising = _command(commands, "raise", _raise, "add to a campaign's budget; takes a checker", by=True)
     raising.add_argument("code")
     raising.add_argument("amount", type=int, help="in the budget's unit")
     _command(commands, "list", _list, "the newest campaigns and what is left of their budgets")
@@ -67,7 +69,7 @@ def _command(
 ) -> argparse.ArgumentParser:
     parser: argparse.ArgumentParser = commands.add_parser(name, help=help_)
     if by:
-        parser.add_argument("--by", required=True, metavar="LOGIN", help="who answers for it")
+        parser.add_argument("--by", required=True, metavar="LOGIN", help="the admin who answers for it")
     parser.add_argument("--data-dir", default=None)
     parser.set_defaults(run=lambda options: _run(work, options))
     return parser
@@ -96,46 +98,58 @@ def _tell(refusal: Refusal) -> int:
 
 
 async def _work_in(settings: Settings, work: Work, options: argparse.Namespace) -> list[str]:
-    runtime = Runtime(settings)
-    async with runtime.open(), transaction(runtime.pool) as connection:
-        return await work(connection, runtime.clock.now(), options)
+    assert settings.database_url is not None, "attached settings lead to a database"
+    clock = DatabaseClock()
+    async with await open_pool(
+        settings.database_url.reveal(), size=1, application="tessera-campaigns"
+    ) as pool:
+        async with acquire(pool) as connection:
+            await tell_time(clock, connection)
+        async with transaction(pool) as connection:
+            return await work(connection, clock.now(), options)
 
 
-async def _propose(connection: Connection, now: Any, options: argparse.Namespace) -> list[str]:
+async def _propose(connection: Connection, now: datetime, options: argparse.Namespace) -> list[str]:
+    by = await require_admin(connection, options.by, "maker")
     definition = msgspec.json.decode(options.file.read_bytes(), type=CampaignDefinition)
     members = []
     if options.members is not None:
         members = msgspec.json.decode(options.members.read_bytes(), type=list[MemberRef])
-    made = await campaigns.propose_campaign(connection, definition, members=members, by=options.by, now=now)
+    made = await campaigns.propose_campaign(connection, definition, members=members, by=by, now=now)
     return [f"{made.code} {made.state}, {len(members):,} members listed"]
 
 
-async def _approve(connection: Connection, now: Any, options: argparse.Namespace) -> list[str]:
-    begins = await campaigns.approve_campaign(connection, options.code, by=options.by, now=now)
+async def _approve(connection: Connection, now: datetime, options: argparse.Namespace) -> list[str]:
+    by = await require_admin(connection, options.by, "checker")
+    begins = await campaigns.approve_campaign(connection, options.code, by=by, now=now)
     return [f"{options.code} scheduled, gives points from {rfc3339(begins)}"]
 
 
-async def _pause(connection: Connection, now: Any, options: argparse.Namespace) -> list[str]:
-    await campaigns.pause_campaign(connection, options.code, by=options.by, now=now)
+async def _pause(connection: Connection, now: datetime, options: argparse.Namespace) -> list[str]:
+    by = await require_admin(connection, options.by, "duty_officer")
+    await campaigns.pause_campaign(connection, options.code, by=by, now=now)
     return [f"{options.code} paused"]
 
 
-async def _resume(connection: Connection, now: Any, options: argparse.Namespace) -> list[str]:
-    await campaigns.resume_campaign(connection, options.code, by=options.by, now=now)
+async def _resume(connection: Connection, now: datetime, options: argparse.Namespace) -> list[str]:
+    by = await require_admin(connection, options.by, "checker")
+    await campaigns.resume_campaign(connection, options.code, by=by, now=now)
     return [f"{options.code} goes on"]
 
 
-async def _end(connection: Connection, now: Any, options: argparse.Namespace) -> list[str]:
-    await campaigns.end_campaign(connection, options.code, by=options.by, now=now)
+async def _end(connection: Connection, now: datetime, options: argparse.Namespace) -> list[str]:
+    by = await require_admin(connection, options.by, "checker")
+    await campaigns.end_campaign(connection, options.code, by=by, now=now)
     return [f"{options.code} ended"]
 
 
-async def _raise(connection: Connection, now: Any, options: argparse.Namespace) -> list[str]:
-    await campaigns.raise_budget(connection, options.code, add=options.amount, by=options.by, now=now)
+async def _raise(connection: Connection, now: datetime, options: argparse.Namespace) -> list[str]:
+    by = await require_admin(connection, options.by, "checker")
+    await campaigns.raise_budget(connection, options.code, add=options.amount, by=by, now=now)
     return [f"{options.code} has {options.amount:,} more"]
 
 
-async def _list(connection: Connection, now: Any, options: argparse.Namespace) -> list[str]:
+async def _list(connection: Connection, now: datetime, options: argparse.Namespace) -> list[str]:
     lines = []
     for row in await campaigns.list_campaigns(connection):
         left = "no budget"
@@ -148,18 +162,20 @@ async def _list(connection: Connection, now: Any, options: argparse.Namespace) -
     return lines or ["no campaigns"]
 
 
-async def _propose_rule(connection: Connection, now: Any, options: argparse.Namespace) -> list[str]:
+async def _propose_rule(connection: Connection, now: datetime, options: argparse.Namespace) -> list[str]:
+    by = await require_admin(connection, options.by, "maker")
     definition = msgspec.json.decode(options.file.read_bytes(), type=RuleDefinition)
-    version = await versions.propose_rule(connection, definition, by=options.by, now=now)
+    version = await versions.propose_rule(connection, definition, by=by, now=now)
     return [f"version {version} in_review"]
 
 
-async def _approve_rule(connection: Connection, now: Any, options: argparse.Namespace) -> list[str]:
-    begins = await versions.approve_rule(connection, options.version, by=options.by, now=now)
+async def _approve_rule(connection: Connection, now: datetime, options: argparse.Namespace) -> list[str]:
+    by = await require_admin(connection, options.by, "checker")
+    begins = await versions.approve_rule(connection, options.version, by=by, now=now)
     return [f"version {options.version} scheduled, in force from {rfc3339(begins)}"]
 
 
-async def _list_rules(connection: Connection, now: Any, options: argparse.Namespace) -> list[str]:
+async def _list_rules(connection: Connection, now: datetime, options: argparse.Namespace) -> list[str]:
     return [
         f"version {row['version']:<4} {row['state']:<10} one point for {row['fen_per_point']} fen, from "
         + ("–" if row["in_force_from"] is None else rfc3339(row["in_force_from"]))
