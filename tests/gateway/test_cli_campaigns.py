@@ -1,9 +1,6 @@
 """`tessera campaigns` and `tessera rules`: one person proposes, another approves, and files are simulated first."""
 
 import asyncio
-import os
-import subprocess
-import sys
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
 from pathlib import Path
@@ -13,6 +10,7 @@ import msgspec
 import pytest
 from msgspec import Struct
 
+from gateway.__main__ import main
 from gateway.admins import Role, create_admin
 from gateway.runtime import Runtime
 from kernel.database import transaction
@@ -44,20 +42,21 @@ async def staff(runtime: Runtime) -> Staff:
 
 
 @pytest.fixture
-def tessera(database_url: str, redis_url: str, tmp_path: Path) -> Tessera:
-    """Runs the command against this worker's servers."""
-    found = {
-        "TESSERA_DATABASE_URL": database_url,
-        "TESSERA_REDIS_URL": redis_url,
-    }
+def tessera(
+    database_url: str,
+    redis_url: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> Tessera:
+    """Runs the command against this worker's servers, in a thread with a loop of its own."""
+    monkeypatch.setenv("TESSERA_DATABASE_URL", database_url)
+    monkeypatch.setenv("TESSERA_REDIS_URL", redis_url)
 
     async def run(*arguments: str, attach: bool = True) -> tuple[int, str, str]:
         where = ("--data-dir", str(tmp_path)) if attach else ()
-        command = [sys.executable, "-m", "gateway", *arguments, *where]
-        done = await asyncio.to_thread(
-            subprocess.run, command, env=os.environ | found, capture_output=True, text=True, check=False
-        )
-        return done.returncode, done.stdout, done.stderr
+        code = await asyncio.to_thread(main, [*arguments, *where])
+        return code, *capsys.readouterr()
 
     return run
 
