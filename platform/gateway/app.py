@@ -19,6 +19,7 @@ import partners.webhooks.handlers
 import points.earning.handlers
 import points.ledger.handlers
 import points.membership.handlers
+import points.rewards.handlers
 from gateway import health
 from gateway import reference as reference_pages
 from gateway.bodies import BodyGuard
@@ -43,6 +44,7 @@ ROUTES: list[Any] = [
     *points.membership.handlers.routes,
     *points.ledger.handlers.routes,
     *points.earning.handlers.routes,
+    *points.rewards.handlers.routes,
     *partners.offers.handlers.routes,
     *partners.credit.handlers.routes,
     *partners.webhooks.handlers.routes,

@@ -12,6 +12,7 @@ from datetime import timedelta
 
 import structlog
 
+from gateway.fee_offsets import SimulatedFees, settle_offsets
 from gateway.runtime import Runtime
 from kernel import idempotency, one_time
 from kernel.database import transaction
@@ -20,6 +21,7 @@ from partners.credit import service as credit
 from partners.webhooks import delivery
 from partners.webhooks import service as webhooks
 from points.ledger import service as ledger
+from points.rewards import service as rewards
 
 log = structlog.get_logger("worker")
 
@@ -27,6 +29,7 @@ RELAY_EVENTS = 2_000
 SWEEP_ROWS = 500
 SWEEP_SECONDS = 5.0
 FORGET_SECONDS = 60.0
+OFFSET_SECONDS = 1.0
 #: how long an answer is kept under its Idempotency-Key; settlement disputes take longer than a day
 IDEMPOTENCY_DAYS = 90
 
@@ -75,6 +78,16 @@ async def _work(settings: Settings) -> None:
             async with transaction(runtime.pool) as connection:
                 return await ledger.expire_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
 
+        async def fail_redemptions() -> int:
+            async with transaction(runtime.pool) as connection:
+                return await rewards.fail_overdue(connection, now=runtime.clock.now())
+
+        async def offset_fees() -> int:
+            # A live bank joins its own system here, or has it call confirm and refuse by itself.
+            if settings.mode == "live":
+                return 0
+            return await settle_offsets(runtime.pool, SimulatedFees(), now_of=runtime.clock.now)
+
         async def forget() -> int:
             now = runtime.clock.now()
             async with transaction(runtime.pool) as connection:
@@ -90,6 +103,8 @@ async def _work(settings: Settings) -> None:
                 ("lapse", lapse, SWEEP_SECONDS),
                 ("lapse_plans", lapse_plans, SWEEP_SECONDS),
                 ("expire", expire, SWEEP_SECONDS),
+                ("fail_redemptions", fail_redemptions, SWEEP_SECONDS),
+                ("offset_fees", offset_fees, OFFSET_SECONDS),
                 ("forget", forget, FORGET_SECONDS),
             ):
                 group.create_task(_repeat(name, round_, pause, ending), name=name)
