@@ -69,7 +69,13 @@ class Shelf:
         return member
 
     async def redeem(
-        self, connection: Connection, member: MemberRef, reward_id: UUID, *, ref: str | None = None, **more: Any
+        self,
+        connection: Connection,
+        member: MemberRef,
+        reward_id: UUID,
+        *,
+        ref: str | None = None,
+        **more: Any,
     ) -> Redemption:
         wish = Wish(
             member=member,

@@ -107,11 +107,13 @@ async def test_the_provider_learns_nothing_of_the_member_or_of_the_other_partner
     shelf: Shelf, connection: Connection
 ) -> None:
     member = await shelf.member(connection)
-    redemption = await shelf.redeem(connection, member, await shelf.put(connection, "service"), ref="secret-7")
-    told = await connection.fetch(
-        "SELECT payload FROM outbox_event WHERE partner_id = $1", shelf.provider_id
+    redemption = await shelf.redeem(
+        connection, member, await shelf.put(connection, "service"), ref="secret-7"
     )
-    assert [set(record["payload"]) for record in told] == [{"id", "reward", "state", "price_points", "reason"}]
+    told = await connection.fetch("SELECT payload FROM outbox_event WHERE partner_id = $1", shelf.provider_id)
+    assert [set(record["payload"]) for record in told] == [
+        {"id", "reward", "state", "price_points", "reason"}
+    ]
     hold = await ledger.find_hold(connection, hold_id=redemption.hold_id, partner_id=shelf.provider_id)
     assert hold.order_ref == to_wire("rdm", redemption.id)
 
@@ -131,7 +133,9 @@ async def test_who_gives_the_reward_is_paid_for_it(shelf: Shelf, connection: Con
     assert card.supplier_id == BANK
 
 
-async def test_a_service_that_is_not_given_gives_everything_back(shelf: Shelf, connection: Connection) -> None:
+async def test_a_service_that_is_not_given_gives_everything_back(
+    shelf: Shelf, connection: Connection
+) -> None:
     reward_id = await shelf.put(connection, "service", pieces=1, limit=Limit(count=1, period="day"))
     member = await shelf.member(connection)
     redemption = await shelf.redeem(connection, member, reward_id)
@@ -160,9 +164,7 @@ async def test_what_nobody_fulfils_in_time_fails_by_itself(shelf: Shelf, connect
     redemption = await shelf.redeem(connection, member, reward_id)
     late = shelf.now + timedelta(hours=1)
     with pytest.raises(FulfilmentOverdue):
-        await service.fulfil(
-            connection, redemption_id=redemption.id, provider_id=shelf.provider_id, now=late
-        )
+        await service.fulfil(connection, redemption_id=redemption.id, provider_id=shelf.provider_id, now=late)
     assert await service.fail_overdue(connection, now=late - timedelta(microseconds=1)) == 0
     assert await service.fail_overdue(connection, now=late) == 1
     assert await service.fail_overdue(connection, now=late) == 0
@@ -344,7 +346,9 @@ async def in_state(shelf: Shelf, connection: Connection, member: MemberRef, stat
     """A service's redemption in this state, or a fee offset's for `fulfilling`."""
     kind = "fee_offset" if state == "fulfilling" else "service"
     policy = {} if state == "fulfilling" else {"cancellation": WEEK}
-    redemption: Redemption = await shelf.redeem(connection, member, await shelf.put(connection, kind, **policy))
+    redemption: Redemption = await shelf.redeem(
+        connection, member, await shelf.put(connection, kind, **policy)
+    )
     provider = {"redemption_id": redemption.id, "provider_id": shelf.provider_id, "now": shelf.now}
     if state == "fulfilled":
         redemption = await service.fulfil(connection, **provider)
@@ -412,9 +416,7 @@ async def test_nobody_else_moves_the_points_of_a_redemption(shelf: Shelf, connec
         await ledger.capture_hold(connection, **key)
     with pytest.raises(ManagedByRedemption):
         await ledger.release_hold(connection, **key)
-    await service.fulfil(
-        connection, redemption_id=redemption.id, provider_id=shelf.partner_id, now=shelf.now
-    )
+    await service.fulfil(connection, redemption_id=redemption.id, provider_id=shelf.partner_id, now=shelf.now)
     with pytest.raises(ManagedByRedemption):
         await ledger.reverse(
             connection,
