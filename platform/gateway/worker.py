@@ -88,6 +88,10 @@ async def _work(settings: Settings) -> None:
                 return 0
             return await settle_offsets(runtime.pool, SimulatedFees(), now_of=runtime.clock.now)
 
+        async def activate() -> int:
+            async with transaction(runtime.pool) as connection:
+                return await ledger.activate_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
+
         async def forget() -> int:
             now = runtime.clock.now()
             async with transaction(runtime.pool) as connection:
@@ -105,6 +109,7 @@ async def _work(settings: Settings) -> None:
                 ("expire", expire, SWEEP_SECONDS),
                 ("fail_redemptions", fail_redemptions, SWEEP_SECONDS),
                 ("offset_fees", offset_fees, OFFSET_SECONDS),
+                ("activate", activate, SWEEP_SECONDS),
                 ("forget", forget, FORGET_SECONDS),
             ):
                 group.create_task(_repeat(name, round_, pause, ending), name=name)
