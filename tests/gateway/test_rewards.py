@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
+from itertools import repeat
 from pathlib import Path
 from typing import Any
 from uuid import UUID, uuid4
@@ -336,7 +337,8 @@ async def test_the_worker_asks_until_it_knows(partner: PartnerClient, runtime: R
     moment = runtime.clock.now()
     fees = Fees(TimeoutError(), "unknown", ConnectionError(), "done")
     for minute in range(5):
-        await settle_offsets(runtime.pool, fees, now_of=lambda m=minute: moment + timedelta(minutes=m))
+        later = moment + timedelta(minutes=minute)
+        await settle_offsets(runtime.pool, fees, now_of=repeat(later).__next__)
         expected = "fulfilling" if minute < 3 else "fulfilled"
         assert (await partner.get(path))["state"] == expected
     assert [offset.offset_fen for offset in fees.asked] == [250] * 4

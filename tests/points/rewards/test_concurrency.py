@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
+from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
@@ -12,7 +13,7 @@ from kernel.caller import MemberRef
 from kernel.database import Connection, Pool, transaction
 from kernel.errors import Refusal
 from points.rewards import service
-from points.rewards.model import Cancellation, Limit
+from points.rewards.model import Cancellation, Limit, Redemption
 
 Shelf = Any
 T = TypeVar("T")
@@ -42,6 +43,17 @@ def tally(results: Sequence[object]) -> dict[str, int]:
     return {word: words.count(word) for word in sorted(set(words))}
 
 
+def redeeming(
+    shelf: Shelf, reward_id: UUID, crowd: Sequence[MemberRef]
+) -> list[Callable[[Connection], Awaitable[Redemption]]]:
+    """One wish of each."""
+
+    def wanting(member: MemberRef) -> Callable[[Connection], Awaitable[Redemption]]:
+        return lambda connection: shelf.redeem(connection, member, reward_id)
+
+    return [wanting(member) for member in crowd]
+
+
 async def members(shelf: Shelf, pool: Pool, count: int, points: int = 100) -> list[MemberRef]:
     async with transaction(pool) as connection:
         return [await shelf.member(connection, points) for _ in range(count)]
@@ -67,9 +79,7 @@ async def test_two_hundred_want_fifty_and_fifty_get_one_each(shelf: Shelf, pool:
     stock = {"codes": 50} if kind == "gift_card" else {"pieces": 50}
     reward_id = await put(shelf, pool, kind, **stock)
     crowd = await members(shelf, pool, 200)
-    results = await outcomes(
-        pool, [lambda c, member=member: shelf.redeem(c, member, reward_id) for member in crowd]
-    )
+    results = await outcomes(pool, redeeming(shelf, reward_id, crowd))
     assert tally(results) == {"done": 50, "reward_out_of_stock": 150}
     assert await paid(shelf, pool, crowd) == 50
     async with transaction(pool) as connection:
@@ -89,9 +99,7 @@ async def test_who_cannot_pay_leaves_the_piece_to_who_can(shelf: Shelf, pool: Po
     stock = {"codes": 5} if kind == "gift_card" else {"pieces": 5}
     reward_id = await put(shelf, pool, kind, **stock)
     poor, rich = await members(shelf, pool, 30, points=99), await members(shelf, pool, 5)
-    results = await outcomes(
-        pool, [lambda c, member=member: shelf.redeem(c, member, reward_id) for member in [*poor, *rich]]
-    )
+    results = await outcomes(pool, redeeming(shelf, reward_id, [*poor, *rich]))
     assert tally(results[:30]).keys() <= {"insufficient_points", "reward_out_of_stock"}
     assert tally(results[30:]) == {"done": 5}
     assert await paid(shelf, pool, rich) == 5
@@ -128,11 +136,11 @@ async def test_fulfil_cancel_fail_and_the_sweep_race_and_one_wins(shelf: Shelf, 
     for member in crowd:
         async with transaction(pool) as connection:
             redemption_id = (await shelf.redeem(connection, member, reward_id)).id
-        provider = {"redemption_id": redemption_id, "provider_id": shelf.provider_id, "now": shelf.now}
+        key = {"redemption_id": redemption_id, "now": shelf.now}
         deeds: list[Callable[[Connection], Awaitable[object]]] = [
-            lambda c, p=provider: service.fulfil(c, **p),
-            lambda c, p=provider: service.fail(c, reason="x", **p),
-            lambda c, m=member, r=redemption_id: service.cancel(c, redemption_id=r, asking=m, now=shelf.now),
+            partial(service.fulfil, provider_id=shelf.provider_id, **key),
+            partial(service.fail, provider_id=shelf.provider_id, reason="x", **key),
+            partial(service.cancel, asking=member, **key),
         ]
         results = await outcomes(pool, deeds * 3)
         assert tally(results)["done"] == 1

@@ -1,7 +1,8 @@
 """Redemptions: a piece and its price are kept together or given back together, in every state and by every act."""
 
 from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from datetime import datetime, timedelta
+from functools import partial
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -37,6 +38,12 @@ async def events(connection: Connection, redemption: Redemption) -> list[tuple[U
         to_wire("rdm", redemption.id),
     )
     return [(record[0], record[1]) for record in records]
+
+
+async def sweep(connection: Connection, moment: datetime) -> None:
+    """Every redemption that is overdue, other tests' too."""
+    while await service.fail_overdue(connection, now=moment):
+        pass
 
 
 async def test_a_gift_card_is_the_members_at_once(shelf: Shelf, connection: Connection) -> None:
@@ -165,11 +172,12 @@ async def test_what_nobody_fulfils_in_time_fails_by_itself(shelf: Shelf, connect
     late = shelf.now + timedelta(hours=1)
     with pytest.raises(FulfilmentOverdue):
         await service.fulfil(connection, redemption_id=redemption.id, provider_id=shelf.provider_id, now=late)
-    assert await service.fail_overdue(connection, now=late - timedelta(microseconds=1)) == 0
-    assert await service.fail_overdue(connection, now=late) == 1
-    assert await service.fail_overdue(connection, now=late) == 0
-    found = await service.find_redemption(connection, redemption_id=redemption.id, asking=member)
-    assert (found.state, found.reason) == ("failed", "overdue")
+    states = []
+    for moment in (late - timedelta(microseconds=1), late):
+        await sweep(connection, moment)
+        found = await service.find_redemption(connection, redemption_id=redemption.id, asking=member)
+        states.append((found.state, found.reason))
+    assert states == [("requested", None), ("failed", "overdue")]
     assert await shelf.balance(connection, member) == (1_000, 0)
     assert await shelf.contradictions(connection) == []
 
@@ -182,7 +190,7 @@ async def test_a_hold_that_lapsed_first_changes_nothing(
     member = await shelf.member(connection)
     redemption = await shelf.redeem(connection, member, reward_id)
     late = shelf.now + timedelta(hours=1)
-    assert await ledger.lapse_due(connection, limit=10, now=late) == 1
+    assert await ledger.lapse_due(connection, limit=10_000, now=late) > 0
     assert await shelf.contradictions(connection) == []
     # one whose request began in time and waited for the wallet until the sweep had been there
     with pytest.raises(FulfilmentOverdue):
@@ -193,7 +201,7 @@ async def test_a_hold_that_lapsed_first_changes_nothing(
             now=late - timedelta(microseconds=1),
         )
     acts: dict[str, Callable[[], Awaitable[object]]] = {
-        "overdue": lambda: service.fail_overdue(connection, now=late),
+        "overdue": lambda: sweep(connection, late),
         "cancel": lambda: service.cancel(connection, redemption_id=redemption.id, asking=member, now=late),
         "fail": lambda: service.fail(
             connection, redemption_id=redemption.id, provider_id=shelf.provider_id, reason="x", now=late
@@ -218,8 +226,8 @@ async def test_a_fee_offset_is_spent_before_anybody_hears_of_it(shelf: Shelf, co
         (BANK, "rewards.fee_offset.requested"),
     ]
     months = shelf.now + timedelta(days=90)
-    assert await ledger.lapse_due(connection, limit=10, now=months) == 0
-    assert await service.fail_overdue(connection, now=months) == 0
+    await ledger.lapse_due(connection, limit=10_000, now=months)
+    await sweep(connection, months)
     unknown = await service.record_outcome(
         connection, redemption_id=redemption.id, outcome="unknown", now=months
     )
@@ -382,23 +390,16 @@ async def test_every_act_in_every_state(
         redemption = await in_state(shelf, connection, member, state)
         # whoever redeemed a bank's own reward asks in the provider's place
         provider_id = shelf.partner_id if state == "fulfilling" else shelf.provider_id
-        acts: dict[str, Callable[[], Awaitable[Any]]] = {
-            "fulfil": lambda r=redemption, p=provider_id: service.fulfil(
-                connection, redemption_id=r.id, provider_id=p, now=shelf.now
-            ),
-            "fail": lambda r=redemption, p=provider_id: service.fail(
-                connection, redemption_id=r.id, provider_id=p, reason="x", now=shelf.now
-            ),
-            "cancel": lambda r=redemption, m=member: service.cancel(
-                connection, redemption_id=r.id, asking=m, now=shelf.now
-            ),
-            "show": lambda r=redemption, m=member: service.show_code(
-                connection, redemption_id=r.id, asking=m, vault=shelf.vault, now=shelf.now
-            ),
-        }
+        deed = partial(getattr(service, "show_code" if act == "show" else act), connection)
+        asking = {
+            "fulfil": {"provider_id": provider_id},
+            "fail": {"provider_id": provider_id, "reason": "x"},
+            "cancel": {"asking": member},
+            "show": {"asking": member, "vault": shelf.vault},
+        }[act]
         before = await shelf.balance(connection, member)
         try:
-            happened[act] = (await acts[act]()).state
+            happened[act] = (await deed(redemption_id=redemption.id, now=shelf.now, **asking)).state
         except Refusal as refusal:
             happened[act] = refusal.code
             assert await shelf.balance(connection, member) == before

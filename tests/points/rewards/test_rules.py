@@ -169,7 +169,7 @@ def test_a_definition_that_could_not_be_honoured_is_refused(
     ],
 )
 def test_who_may_have_a_reward(changes: dict[str, Any], asked: dict[str, Any], code: str | None) -> None:
-    plain = {"partner_id": PARTNER, "tier": "gold", "price_points": None, "now": NOW}
+    plain: dict[str, Any] = {"partner_id": PARTNER, "tier": "gold", "price_points": None, "now": NOW}
     reward = replace(REWARD, **changes)
     try:
         assert check_reward(reward, **(plain | asked)) == reward
