@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime
-from typing import Literal, Protocol
+from typing import Annotated, Literal, Protocol
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Meta, Struct
 
 from kernel.caller import MemberRef
 from points.ledger.model import TESSERA
@@ -59,8 +59,8 @@ class Definition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     offset_fen: int | None = None
     #: how long the provider of a service may take to confirm
     fulfil_seconds: int | None = None
-    starts_at: datetime
-    ends_at: datetime | None = None
+    starts_at: Annotated[datetime, Meta(tz=True)]
+    ends_at: Annotated[datetime, Meta(tz=True)] | None = None
     #: which tiers may have it; empty for all
     tiers: Sequence[Tier] = ()
     #: through which partners it may be redeemed; empty for all
