@@ -432,6 +432,6 @@ async def test_what_the_command_line_cannot_use_it_refuses_without_showing_a_cod
     assert (await shell("move", "rwd_nonsense", "active"))[2].startswith("tessera: reward_not_found")
     assert (await shell("add-pieces", reward, "5"))[2].startswith("tessera: reward_definition_refused")
     no_zone = '{"kind":"gift_card","title_zh":"a","title_en":"a","price_points":1,"starts_at":"2026-01-01T00:00:00"}'
-    for content in ('{"kind": "car"}', no_zone, "{"):
-        (tmp_path / "bad.json").write_text(content)
+    for mistaken in ('{"kind": "car"}', no_zone, "{"):
+        (tmp_path / "bad.json").write_text(mistaken)
         assert (await shell("define", str(tmp_path / "bad.json")))[0] == 2
