@@ -7,10 +7,11 @@ from functools import partial
 from typing import Any, TypeVar
 from uuid import UUID
 
+import asyncpg
 import pytest
 
 from kernel.caller import MemberRef
-from kernel.database import Connection, Pool, transaction
+from kernel.database import Connection, DatabaseBusy, Pool, transaction
 from kernel.errors import Refusal
 from points.rewards import service
 from points.rewards.model import Cancellation, Limit, Redemption
@@ -25,14 +26,17 @@ class Killed(Exception):
 
 
 async def outcomes(pool: Pool, deeds: Sequence[Callable[[Connection], Awaitable[T]]]) -> list[T | Refusal]:
-    """Every deed in its own transaction, as many at once as there are connections."""
+    """Every deed in its own transaction, as many at once as there are connections; who finds it busy asks again."""
 
     async def attempt(deed: Callable[[Connection], Awaitable[T]]) -> T | Refusal:
-        try:
-            async with transaction(pool) as connection:
-                return await deed(connection)
-        except Refusal as refusal:
-            return refusal
+        while True:
+            try:
+                async with transaction(pool) as connection:
+                    return await deed(connection)
+            except (DatabaseBusy, asyncpg.LockNotAvailableError):
+                continue
+            except Refusal as refusal:
+                return refusal
 
     return await asyncio.gather(*(attempt(deed) for deed in deeds))
 
