@@ -11,7 +11,7 @@ from uuid import UUID
 from kernel.database import Connection
 from points.rewards import queries
 from points.rewards.model import Offset, OffsetOutcome, Redemption
-from points.rewards.redemptions import move, take_back
+from points.rewards.outcomes import move, take_back
 from points.rewards.rules import OffsetContradicted, RedemptionUnknown
 
 #: how long an answer is waited for before the same is asked again

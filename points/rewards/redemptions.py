@@ -15,10 +15,10 @@ from points.ledger import service as ledger
 from points.membership import service as membership
 from points.rewards import catalogue_queries, queries
 from points.rewards.catalogue import CODES, find_reward
-from points.rewards.model import Redemption, RedemptionState, Reward, Wish
+from points.rewards.model import Redemption, Reward, Wish
+from points.rewards.outcomes import give_up, spend, take_back
 from points.rewards.rules import (
     CodeNotShown,
-    FulfilmentOverdue,
     RedemptionRefUsed,
     RewardLimitReached,
     RewardOutOfStock,
@@ -35,7 +35,6 @@ from points.rewards.telling import ask_for_offset, tell
 #: a hold that is closed in the transaction that opens it
 AT_ONCE_SECONDS = 60
 OVERDUE = "overdue"
-REFUND = "redemption"
 
 
 async def redeem(connection: Connection, wish: Wish, *, now: datetime) -> Redemption:
@@ -86,11 +85,12 @@ async def redeem(connection: Connection, wish: Wish, *, now: datetime) -> Redemp
     )
     if not await queries.insert_redemption(connection, redemption):
         await _check_ref(connection, wish)
+        raise AssertionError("a reference that is taken is found")
     await tell(connection, redemption, now=now)
     if reward.kind == "gift_card":
-        return await _spend(connection, redemption, "fulfilled", now)
+        return await spend(connection, redemption, "fulfilled", now)
     if reward.kind == "fee_offset":
-        handed_over = await _spend(connection, redemption, "fulfilling", now)
+        handed_over = await spend(connection, redemption, "fulfilling", now)
         await ask_for_offset(connection, handed_over, reward, now=now)
         return handed_over
     return redemption
@@ -109,7 +109,7 @@ async def fulfil(
     """The provider gives the service: from here on the points are spent."""
     redemption = check_provider(await queries.lock_redemption(connection, redemption_id), provider_id)
     check_in_time(redemption, now)
-    return await _spend(connection, redemption, "fulfilled", now)
+    return await spend(connection, redemption, "fulfilled", now)
 
 
 async def fail(
@@ -117,7 +117,7 @@ async def fail(
 ) -> Redemption:
     """The provider will not give the service: points, piece and time go back."""
     redemption = check_provider(await queries.lock_redemption(connection, redemption_id), provider_id)
-    return await _give_up(connection, redemption, "failed", reason=reason, now=now)
+    return await give_up(connection, redemption, "failed", reason=reason, now=now)
 
 
 async def fail_overdue(connection: Connection, *, now: datetime) -> int:
@@ -125,7 +125,7 @@ async def fail_overdue(connection: Connection, *, now: datetime) -> int:
     redemption = await queries.lock_overdue(connection, now=now)
     if redemption is None:
         return 0
-    await _give_up(connection, redemption, "failed", reason=OVERDUE, now=now)
+    await give_up(connection, redemption, "failed", reason=OVERDUE, now=now)
     return 1
 
 
@@ -137,7 +137,7 @@ async def cancel(
     reward = await find_reward(connection, reward_id=redemption.reward_id)
     undoing = decide_undoing(redemption, reward, now)
     if undoing.points == "release":
-        return await _give_up(connection, redemption, "cancelled", now=now)
+        return await give_up(connection, redemption, "cancelled", now=now)
     return await take_back(connection, redemption, "cancelled", gives_back=undoing.gives_back, now=now)
 
 
@@ -152,108 +152,6 @@ async def show_code(
     assert sealed is not None, "a fulfilled gift card has a code that is not void"
     await queries.mark_shown(connection, redemption, now=now)
     return vault.decrypt(sealed, table=CODES, column="code", row=str(redemption.code_id))
-
-
-async def take_back(
-    connection: Connection,
-    redemption: Redemption,
-    state: RedemptionState,
-    *,
-    gives_back: bool,
-    reason: str | None = None,
-    now: datetime,
-) -> Redemption:
-    """Undo what was spent: points to the lots they came from, the code void."""
-    await _return(connection, redemption, gives_back=gives_back)
-    if redemption.code_id is not None:
-        await catalogue_queries.void_code(
-            connection, redemption.code_id, redemption_id=redemption.id, now=now
-        )
-    await ledger.reverse(
-        connection,
-        operation_id=redemption.hold_id,
-        partner_id=redemption.supplier_id,
-        side="spend",
-        refund_ref=f"{REFUND} {state}",
-        refunded_fen=redemption.price_points,
-        manager="redemption",
-        now=now,
-    )
-    return await move(connection, redemption, state, gives_back=gives_back, reason=reason, now=now)
-
-
-async def _spend(
-    connection: Connection, redemption: Redemption, state: RedemptionState, now: datetime
-) -> Redemption:
-    """From this transaction on the points are gone, unless they are reversed. Refunds are reckoned in points."""
-    try:
-        await ledger.capture_hold(
-            connection,
-            hold_id=redemption.hold_id,
-            partner_id=redemption.supplier_id,
-            order_fen=redemption.price_points,
-            manager="redemption",
-            now=now,
-        )
-    except ledger.HoldNotOpen:  # its time ran out while this waited for the wallet
-        raise FulfilmentOverdue from None
-    return await move(connection, redemption, state, now=now)
-
-
-async def _give_up(
-    connection: Connection,
-    redemption: Redemption,
-    state: RedemptionState,
-    *,
-    reason: str | None = None,
-    now: datetime,
-) -> Redemption:
-    """Nothing was spent: everything goes back. The ledger's own sweep may have let the hold lapse before."""
-    await _return(connection, redemption, gives_back=True)
-    try:
-        await ledger.release_hold(
-            connection,
-            hold_id=redemption.hold_id,
-            partner_id=redemption.supplier_id,
-            manager="redemption",
-            now=now,
-        )
-    except ledger.HoldNotOpen as refusal:
-        assert refusal.facts["state"] == "lapsed", (
-            "who spends a redemption's hold moves the redemption with it"
-        )
-    return await move(connection, redemption, state, gives_back=True, reason=reason, now=now)
-
-
-async def _return(connection: Connection, redemption: Redemption, *, gives_back: bool) -> None:
-    """The member's time first, then the piece: the order in which they were taken."""
-    if not gives_back:
-        return
-    if redemption.counts:
-        assert redemption.period_on is not None, "what counts has a period"
-        await queries.discount_use(
-            connection, redemption.member, reward_id=redemption.reward_id, period_on=redemption.period_on
-        )
-    if redemption.has_piece and redemption.code_id is None:
-        await catalogue_queries.return_piece(connection, redemption.reward_id)
-
-
-async def move(
-    connection: Connection,
-    redemption: Redemption,
-    state: RedemptionState,
-    *,
-    gives_back: bool = False,
-    reason: str | None = None,
-    now: datetime,
-) -> Redemption:
-    """To its next state, and tell of it; the redemption is locked."""
-    moved = await queries.move_redemption(
-        connection, redemption, state=state, gives_back=gives_back, reason=reason, now=now
-    )
-    assert moved is not None, "the redemption is locked"
-    await tell(connection, moved, now=now)
-    return moved
 
 
 async def _check_ref(connection: Connection, wish: Wish) -> None:
