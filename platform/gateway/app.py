@@ -17,6 +17,7 @@ import partners.registry.handlers
 import partners.settlement.handlers
 import partners.webhooks.handlers
 import points.earning.handlers
+import points.earning.handlers_dry_runs
 import points.ledger.handlers
 import points.membership.handlers
 import points.rewards.handlers
@@ -46,6 +47,7 @@ ROUTES: list[Any] = [
     *points.ledger.handlers.routes,
     *points.earning.handlers.routes,
     *points.rewards.handlers.routes,
+    *points.earning.handlers_dry_runs.routes,
     *partners.offers.handlers.routes,
     *partners.credit.handlers.routes,
     *partners.webhooks.handlers.routes,
