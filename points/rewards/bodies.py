@@ -35,6 +35,8 @@ class RewardView(Struct, frozen=True, kw_only=True):
     kind: RewardKind
     title: TitleView
     price_points: int
+    #: which points it costs
+    point_type: str
     price_version: int
     #: what a fee offset takes off the fee
     offset_fen: int | None

@@ -11,6 +11,7 @@ from kernel.caller import MemberRef, MemberUnknown
 from kernel.database import Connection
 from kernel.ids import new_id, to_wire
 from kernel.vault import Vault
+from points.ledger import service as ledger
 from points.membership import service as membership
 from points.rewards import catalogue_queries, queries
 from points.rewards.catalogue_queries import SealedCode
@@ -37,6 +38,7 @@ LISTED_MAX = 1_000
 async def define_reward(connection: Connection, definition: Definition, *, actor: str, now: datetime) -> UUID:
     """A new reward, as a draft that nobody sees yet."""
     stock = check_definition(definition)
+    point_type = await ledger.find_point_type(connection, definition.point_type)
     reward_id = new_id(now)
     await catalogue_queries.insert_reward(connection, reward_id, definition, stock=stock, now=now)
     await catalogue_queries.insert_price(
@@ -44,7 +46,7 @@ async def define_reward(connection: Connection, definition: Definition, *, actor
         reward_id,
         version=1,
         points=definition.price_points,
-        point_type=definition.point_type,
+        point_type=point_type.code,
         now=now,
     )
     facts = {"kind": definition.kind, "price_points": definition.price_points}
@@ -155,9 +157,11 @@ async def list_offered(
     left = await catalogue_queries.list_left(connection, rewards, most=LEFT_MAX)
     periods = [(r, period_of(r.limit_period, now)) for r in rewards if r.limit_period is not None]
     uses = await queries.list_uses(connection, member, periods)
+    types = {each.code: each.name for each in await ledger.list_point_types(connection)}
     return [
         Offered(
             reward=reward,
+            point_type=types[reward.point_type],
             left=left.get(reward.id),
             times_left=None
             if reward.limit_count is None

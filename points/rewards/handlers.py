@@ -221,6 +221,7 @@ def _reward(offered: Offered) -> RewardView:
         kind=reward.kind,
         title=TitleView(zh=reward.title_zh, en=reward.title_en),
         price_points=reward.price_points,
+        point_type=offered.point_type,
         price_version=reward.price_version,
         offset_fen=reward.offset_fen,
         left=offered.left,

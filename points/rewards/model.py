@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Meta, Struct
 
 from kernel.caller import MemberRef
-from points.ledger.model import TESSERA
+from points.ledger.model import POINTS
 from points.membership.model import Tier
 
 #: where the bank itself stands in for a partner: as supplier of what it gives away, as channel of its own app
@@ -50,7 +50,8 @@ class Definition(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     title_zh: str
     title_en: str
     price_points: int
-    point_type: int = TESSERA
+    #: name of the type of points it costs
+    point_type: str = POINTS.name
     #: the partner that gives it and is paid for it; None for the bank
     provider_id: UUID | None = None
     #: pieces of a service; None for as many as are wanted
@@ -105,6 +106,8 @@ class Offered(Struct, frozen=True, kw_only=True):
     """A reward as one member may have it now."""
 
     reward: Reward
+    #: name of the type of points it costs
+    point_type: str
     #: pieces left, as far as one counts; None for as many as are wanted
     left: int | None
     #: how often the member may still have it in this period; None without a limit

@@ -61,6 +61,7 @@ async def redeem(connection: Connection, wish: Wish, *, now: datetime) -> Redemp
         order_ref=to_wire("rdm", redemption_id),
         ttl_seconds=reward.fulfil_seconds or AT_ONCE_SECONDS,
         manager="redemption",
+        point_type=await ledger.read_point_type(connection, reward.point_type),
         now=now,
     )
     redemption = Redemption(

@@ -8,7 +8,6 @@ from uuid import UUID
 from kernel.calendar import business_date, rfc3339
 from kernel.caller import MemberRef
 from kernel.errors import Absent, Conflict, Forbidden, Unprocessable
-from points.ledger.model import TESSERA
 from points.ledger.rules import HOLD_TTL_SECONDS_MAX
 from points.rewards.model import Definition, LimitPeriod, Redemption, Reward, RewardState, Stock, Undoing
 
@@ -108,7 +107,6 @@ def check_definition(definition: Definition) -> Stock:
     mistakes = {
         "title": not (0 < len(definition.title_zh) <= 200 and 0 < len(definition.title_en) <= 200),
         "price_points": not 0 < definition.price_points < 10**13,
-        "point_type": definition.point_type != TESSERA,
         "ends_at": definition.ends_at is not None and definition.ends_at <= definition.starts_at,
         "provider_id": (kind == "service" and definition.provider_id is None)
         or (kind == "fee_offset" and definition.provider_id is not None),

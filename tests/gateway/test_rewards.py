@@ -115,6 +115,7 @@ async def test_a_member_is_shown_what_it_may_have_and_gets_it(
         "kind": "gift_card",
         "title": {"zh": "礼", "en": "gift"},
         "price_points": 100,
+        "point_type": "tessera",
         "price_version": 1,
         "offset_fen": None,
         "left": 3,

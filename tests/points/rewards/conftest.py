@@ -92,7 +92,8 @@ class Shelf:
     async def balance(self, connection: Connection, member: MemberRef) -> tuple[int, int]:
         """(available, held)."""
         wallet = await connection.fetchrow(
-            "SELECT available_points, held_points FROM ledger_wallet WHERE member_id = $1", member.member_id
+            "SELECT available_points, held_points FROM ledger_wallet WHERE member_id = $1 AND point_type = 1",
+            member.member_id,
         )
         return (0, 0) if wallet is None else (wallet[0], wallet[1])
 

@@ -13,7 +13,7 @@ from kernel.database import Connection
 from kernel.errors import Refusal
 from kernel.ids import to_wire
 from points.ledger import service as ledger
-from points.ledger.rules import ManagedByRedemption
+from points.ledger.rules import InsufficientPoints, ManagedByRedemption, PointTypeUnknown
 from points.rewards import service
 from points.rewards.model import BANK, Cancellation, Limit, Redemption
 from points.rewards.rules import (
@@ -453,6 +453,54 @@ async def test_a_redemption_keeps_the_price_it_saw(shelf: Shelf, connection: Con
     await service.cancel(connection, redemption_id=cheap.id, asking=member, now=shelf.now)
     assert await shelf.balance(connection, member) == (700, 300)
     assert await shelf.contradictions(connection) == []
+
+
+async def test_a_reward_may_cost_points_of_another_type(shelf: Shelf, connection: Connection) -> None:
+    """Here a point pays for a hundredth of a fen: what comes back is reckoned in points, not in fen."""
+    stamps = await ledger.register_point_type(
+        connection, name=f"stamps_{uuid4().hex[:8]}", value_fen_e6=10_000, by="test", now=shelf.now
+    )
+    reward_id = await shelf.put(
+        connection, "service", price_points=7, point_type=stamps.name, cancellation=WEEK
+    )
+    member = await shelf.member(connection)
+    with pytest.raises(InsufficientPoints):
+        await shelf.redeem(connection, member, reward_id)
+    assert await shelf.balance(connection, member) == (1_000, 0)
+    offered = await service.list_offered(
+        connection, member=member, partner_id=shelf.partner_id, limit=100, now=shelf.now
+    )
+    assert {each.point_type for each in offered if each.reward.id == reward_id} == {stamps.name}
+    given = await ledger.propose_adjustment(
+        connection,
+        member=member,
+        point_type=stamps,
+        points=10,
+        reason_code="goodwill",
+        reason="a present",
+        by="a",
+        now=shelf.now,
+    )
+    await ledger.approve_adjustment(connection, adjustment_id=given.id, by="b", now=shelf.now)
+    redemption = await shelf.redeem(connection, member, reward_id)
+    key = {"redemption_id": redemption.id, "now": shelf.now}
+    balances = (
+        "SELECT available_points, held_points FROM ledger_wallet WHERE member_id = $1 AND point_type = $2"
+    )
+    seen = []
+    for act in (
+        None,
+        partial(service.fulfil, provider_id=shelf.provider_id),
+        partial(service.cancel, asking=member),
+    ):
+        if act is not None:
+            await act(connection, **key)
+        seen += [tuple(row) for row in await connection.fetch(balances, member.member_id, stamps.code)]
+    assert seen == [(3, 7), (3, 0), (10, 0)]
+    assert await shelf.balance(connection, member) == (1_000, 0)
+    assert await shelf.contradictions(connection) == []
+    with pytest.raises(PointTypeUnknown):
+        await shelf.put(connection, "service", point_type="shells")
 
 
 async def test_a_limit_counts_by_period(shelf: Shelf, connection: Connection) -> None:

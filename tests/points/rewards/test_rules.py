@@ -118,7 +118,6 @@ def test_a_definition_says_how_its_stock_is_kept(definition: Definition, stock: 
         (CARD, {"title_en": "x" * 201}, "title"),
         (CARD, {"price_points": 0}, "price_points"),
         (CARD, {"price_points": 10**13}, "price_points"),
-        (CARD, {"point_type": 2}, "point_type"),
         (CARD, {"ends_at": NOW}, "ends_at"),
         (SERVICE, {"provider_id": None}, "provider_id"),
         (OFFSET, {"provider_id": PROVIDER}, "provider_id"),
