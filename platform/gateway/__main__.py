@@ -14,6 +14,7 @@ from gateway.cli import (
     jobs,
     migration,
     points,
+    rewards,
     sandbox,
     serving,
 )
@@ -33,6 +34,7 @@ COMMANDS = (
     jobs,
     points,
     campaigns,
+    rewards,
     import_orders,
     arithmetic,
 )

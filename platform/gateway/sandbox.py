@@ -1,4 +1,4 @@
-"""The sandbox: four partners with their keys, twenty members they all may try things with, and two offers on sale.
+"""The sandbox: four partners with their keys, twenty members they all may try things with, offers and rewards.
 
 A fresh database is filled once. The private keys exist in the partner files alone, which are written before the
 transaction commits: a crash in between leaves files nobody knows, and the next start writes new ones.
@@ -37,6 +37,7 @@ from points.earning.campaigns import propose_campaign
 from points.earning.sandbox import double_eleven, red_friday
 from points.membership.model import BankLevel, ShopLevel
 from points.membership.service import enrol_members
+from points.rewards.sandbox import stock_shelves
 
 log = structlog.get_logger("sandbox")
 
@@ -170,6 +171,8 @@ async def seed(
         _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
         for definition in (red_friday(now), double_eleven(now)):
             await propose_campaign(connection, definition, by=f"admin:{ADMINS[0][0]}", now=now)
+        hospital = await registry.find_partner_by_slug(connection, "hospital")
+        await stock_shelves(connection, provider_id=hospital.id, vault=vault, now=now)
     log.info("sandbox_seeded", partners=len(PARTNERS), members=len(members))
 
 
