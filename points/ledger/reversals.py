@@ -6,7 +6,7 @@ from uuid import UUID
 from kernel.database import Connection
 from kernel.ids import new_id, to_wire
 from kernel.outbox import Event, enqueue
-from points.ledger import hold_queries, queries
+from points.ledger import funding, hold_queries, queries
 from points.ledger.balances import take_all
 from points.ledger.journal import Journal
 from points.ledger.model import Account, Hold, Manager, Operation, Reversal, Side, Take
@@ -41,6 +41,7 @@ async def reverse(
     assert refunded_fen > 0, "the handler's type lets nothing else in"
     operation, hold = await _find(connection, operation_id, partner_id, side)
     check_manager(operation.manager, manager)
+    block_ids = await funding.lock_blocks(connection, operation, now=now) if operation.block_funded else []
     journal = Journal(await queries.lock_wallets(connection, [operation.member]), now=now)
     # asked only now: under the lock nobody can post it between question and answer
     if await queries.find_refund(connection, operation, refund_ref=refund_ref) is not None:
@@ -65,7 +66,11 @@ async def reverse(
     )
     arrears_added = 0
     if hold is None:
-        arrears_added = await _claw_back(connection, journal, operation, reversal_id, points, now)
+        arrears_added, taken = await _claw_back(connection, journal, operation, reversal_id, points, now)
+        if block_ids:
+            await funding.return_draws(
+                connection, operation, taken, block_ids=block_ids, by_operation=reversal_id, now=now
+            )
     else:
         await _restore(connection, journal, hold, reversal_id, points, now)
     await queries.move_reversible(connection, operation, fen=refunded_fen, points=points)
@@ -109,13 +114,13 @@ async def _claw_back(
     reversal_id: UUID,
     points: int,
     now: datetime,
-) -> int:
+) -> tuple[int, list[Take]]:
     """From the earning's own lots, then its funders', then owed; held points are never touched.
 
-    Returns how much of it stays owed.
+    Returns how much of it stays owed, and what the points were taken from.
     """
     if points == 0:
-        return 0
+        return 0, []
     lots = await queries.list_lots_to_reverse(connection, operation.member, operation_id=operation.id)
     origin = [lot for lot in lots if lot.operation_id == operation.id]
     _, live = split_expired(lots, now)
@@ -123,11 +128,13 @@ async def _claw_back(
     journal.post(reversal_id, Account.AVAILABLE, Account.ISSUED, takes, "claw")
     owed = points - sum(taken.points for taken in takes)
     if owed == 0:
-        return 0
-    journal.owe(reversal_id, Take(lot=origin[0], points=owed))
+        return 0, takes
+    missing = Take(lot=origin[0], points=owed)
+    journal.owe(reversal_id, missing)
     # who owes cannot have points free: other funders' points repay at once, as later earnings would
     used = {taken.lot.lot_seq for taken in takes}
-    return owed - journal.repay(reversal_id, take_all([lot for lot in live if lot.lot_seq not in used]))
+    repaid = journal.repay(reversal_id, take_all([lot for lot in live if lot.lot_seq not in used]))
+    return owed - repaid, [*takes, missing]
 
 
 async def _restore(

@@ -1,8 +1,17 @@
-"""The ledger as other domains call it: earn, hold, capture, release, reverse, read, prove; and the two sweeps."""
+"""The ledger as other domains call it: earn, hold, capture, release, reverse, read, prove, fund; and the two sweeps."""
 
 from points.ledger.balances import expire_due, list_entries, list_expiring, read_balance
 from points.ledger.earnings import find_earning, post_earnings
 from points.ledger.explanations import explain_operation, search_operations
+from points.ledger.funders import (
+    buy_block,
+    change_terms,
+    find_funder,
+    list_blocks,
+    list_funders,
+    register_funder,
+)
+from points.ledger.funding import draw_funding, give_back_draws, post_funded_earnings, record_draws
 from points.ledger.history import balance_at, balance_on, end_of_day, house_balances_on, list_expiring_at
 from points.ledger.holds import (
     capture_hold,
@@ -48,28 +57,38 @@ __all__ = [
     "SealSigner",
     "balance_at",
     "balance_on",
+    "buy_block",
     "capture_hold",
+    "change_terms",
     "check_over",
     "close_holds",
+    "draw_funding",
     "end_of_day",
     "expire_due",
     "explain_operation",
     "find_earning",
+    "find_funder",
     "find_hold",
     "find_statement",
+    "give_back_draws",
     "house_balances_on",
     "issue_statements",
     "lapse_due",
+    "list_blocks",
     "list_entries",
     "list_expiring",
     "list_expiring_at",
+    "list_funders",
     "list_open_days",
     "list_open_months",
     "list_statements",
     "place_hold",
     "place_holds",
     "post_earnings",
+    "post_funded_earnings",
     "read_balance",
+    "record_draws",
+    "register_funder",
     "release_hold",
     "reverse",
     "seal_day",

@@ -6,6 +6,7 @@ import pytest
 
 import points.ledger.budget_queries
 import points.ledger.explanation_queries
+import points.ledger.funder_queries
 import points.ledger.history_queries
 import points.ledger.hold_queries
 import points.ledger.proof_queries
@@ -16,6 +17,7 @@ from kernel.database import Connection
 MODULES = (
     points.ledger.queries,
     points.ledger.budget_queries,
+    points.ledger.funder_queries,
     points.ledger.hold_queries,
     points.ledger.history_queries,
     points.ledger.proof_queries,

@@ -201,7 +201,7 @@ async def test_batches_over_the_same_budgets_never_wait_in_a_circle(
     """In either order, drawing and giving back, while the budgets run dry; every point is granted in the end."""
     async with transaction(pool) as connection:
         ids = [await opened(connection, total, now) for _ in range(3)]
-    chance = random.Random(7)  # noqa: S311  # the same walk every time
+    chance = random.Random(7)  # the same walk every time
     kept: list[Want] = []
 
     def batch() -> list[Want]:
