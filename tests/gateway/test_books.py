@@ -216,7 +216,7 @@ class Day:
                 refunded_fen=11_100,
                 now=NOW,
             )
-        assert await ledger.expire_due(connection, limit=10, now=NOW + timedelta(days=1)) == 1
+        assert await ledger.expire_due(connection, limit=10, now=NOW + timedelta(days=1)) == 2
         return brand_id
 
     async def _plans(self, member: MemberRef) -> None:
