@@ -1,6 +1,6 @@
 """The ledger as other domains call it: earn, hold, capture, release, reverse, read, prove, fund; and the two sweeps."""
 
-from points.ledger.balances import expire_due, list_entries, list_expiring, read_balance
+from points.ledger.balances import activate_due, expire_due, list_entries, list_expiring, read_balance
 from points.ledger.earnings import find_earning, post_earnings
 from points.ledger.explanations import explain_operation, search_operations
 from points.ledger.funders import (
@@ -35,16 +35,18 @@ from points.ledger.rules import (
     RefundExceedsOrder,
     value_fen,
 )
-from points.ledger.seals import SealSigner, list_open_days, seal_day
+from points.ledger.seals import SealSigner, find_first_day, list_open_days, seal_day, sealing
 from points.ledger.statements import (
+    STATEMENTS,
     check_over,
     find_statement,
-    issue_statements,
+    issuing,
     list_open_months,
     list_statements,
 )
 
 __all__ = [
+    "STATEMENTS",
     "CaptureExceedsHold",
     "HoldLapsed",
     "HoldNotOpen",
@@ -55,6 +57,7 @@ __all__ = [
     "RefundAlreadyPosted",
     "RefundExceedsOrder",
     "SealSigner",
+    "activate_due",
     "balance_at",
     "balance_on",
     "buy_block",
@@ -67,12 +70,13 @@ __all__ = [
     "expire_due",
     "explain_operation",
     "find_earning",
+    "find_first_day",
     "find_funder",
     "find_hold",
     "find_statement",
     "give_back_draws",
     "house_balances_on",
-    "issue_statements",
+    "issuing",
     "lapse_due",
     "list_blocks",
     "list_entries",
@@ -92,6 +96,7 @@ __all__ = [
     "release_hold",
     "reverse",
     "seal_day",
+    "sealing",
     "search_operations",
     "value_fen",
 ]
