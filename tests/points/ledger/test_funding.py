@@ -1,7 +1,7 @@
 """Points that somebody else pays for: priced by the terms of the day, drawn on blocks, given back to the same ones."""
 
 import asyncio
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from datetime import date, datetime, timedelta
 from typing import Any
 from uuid import UUID, uuid4
@@ -337,9 +337,50 @@ async def test_parallel_earnings_use_a_block_up_exactly(bank: Bank, pool: Pool) 
         assert await contradictions(connection) == {}
 
 
-async def _together(deed: Any, members: Sequence[MemberRef]) -> list[object]:
-    results = await asyncio.gather(*(deed(member) for member in members))
+async def _together(deed: Any, whom: Iterable[Any]) -> list[object]:
+    results = await asyncio.gather(*(deed(one) for one in whom))
     return [answer for answers in results for answer in answers]
+
+
+async def test_earnings_and_refunds_of_the_same_members_never_wait_in_a_circle(
+    bank: Bank, pool: Pool
+) -> None:
+    """Batches in either order over two funders' blocks that run dry, while refunds give points back to them."""
+    async with transaction(pool) as connection:
+        owners = [await funder(connection, bank.now, "prepaid") for _ in range(2)]
+        for owner in owners:
+            await block(connection, bank.now, owner, 150)
+            await block(connection, bank.now, owner, 100)
+        members = [await bank.enrol(connection) for _ in range(4)]
+
+    async def one(number: int) -> list[object]:
+        turned = number % 2 == 1
+        postings = [
+            posting(bank, member, *[(owner.id, 3) for owner in (owners[::-1] if turned else owners)])
+            for member in (members[::-1] if turned else members)
+        ]
+        async with transaction(pool) as connection:
+            answers = await earn(connection, bank, *postings)
+        posted = [answer for answer in answers if not isinstance(answer, FunderExhausted)]
+        for _, outcome in posted[: number % 3]:
+            async with transaction(pool) as connection:
+                await refund(connection, bank, outcome.operation_id, 600)
+        return list(answers)
+
+    answers = [answer for batch in [await _together(one, range(8)) for _ in range(6)] for answer in batch]
+    assert any(isinstance(answer, FunderExhausted) for answer in answers)
+    async with transaction(pool) as connection:
+        for owner in owners:
+            left = 250 - sum(await used(connection, owner))
+            over, all_of_it = [FundingWant(bucket=1_000, funder_id=owner.id, points=left + n) for n in (1, 0)]
+            assert await service.draw_funding(connection, [over], now=bank.now) == [None]
+            if left:
+                [rest] = await service.draw_funding(connection, [all_of_it], now=bank.now)
+                assert rest is not None
+                await service.give_back_draws(connection, [rest], now=bank.now)
+        assert await contradictions(connection) == {}
+        for member in members:
+            assert await bank.audit(connection, member) == []
 
 
 async def test_a_session_killed_after_its_draw_leaves_the_block_whole(bank: Bank, pool: Pool) -> None:
