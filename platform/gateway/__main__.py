@@ -13,6 +13,7 @@ from gateway.cli import (
     import_orders,
     jobs,
     migration,
+    points,
     sandbox,
     serving,
 )
@@ -22,7 +23,7 @@ from kernel.settings import SettingsError
 from kernel.supervisor import SupervisorError
 from kernel.vault import VaultError
 
-COMMANDS = (serving, demo, migration, sandbox, admin, books, jobs, funders, import_orders, arithmetic)
+COMMANDS = (serving, demo, migration, sandbox, admin, books, jobs, points, funders, import_orders, arithmetic)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

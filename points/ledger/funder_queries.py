@@ -8,7 +8,7 @@ from uuid import UUID
 from kernel.caller import MemberRef
 from kernel.database import Connection, read
 from points.ledger.funder_model import Block, Draw, Drawn, Funder, FunderKind, FundingSource, Terms
-from points.ledger.model import EarnPosting
+from points.ledger.model import EarnPosting, Operation
 
 INSERT_FUNDER = "INSERT INTO ledger_funder (code, kind, partner_id) VALUES ($1, $2, $3) RETURNING id"
 
@@ -106,14 +106,14 @@ SELECT alarm.block_id, alarm.low_ppm, f.code, f.partner_id
  ORDER BY alarm.block_id, alarm.low_ppm DESC
 """
 
-# Of every funder whose block paid for the operation, the blocks that this bucket has ever used: one of them may have
-# paid for whatever lot the reversal will take.
+# Of every funder whose block paid for one of the operations, the blocks that its bucket has ever used: one of them may
+# have paid for whatever lot the reversal will take. No order: who locks orders.
 LIST_BLOCKS_TO_LOCK = """
-SELECT DISTINCT b.id
-  FROM ledger_funding_draw AS d
+SELECT DISTINCT d.bucket, b.id
+  FROM unnest($1::smallint[], $2::bigint[], $3::uuid[]) AS o (bucket, member_id, id)
+  JOIN ledger_funding_draw AS d ON d.bucket = o.bucket AND d.member_id = o.member_id AND d.operation_id = o.id
   JOIN ledger_funder_block AS b ON b.funder_id = d.funder_id
- WHERE d.bucket = $1 AND d.member_id = $2 AND d.operation_id = $3
-   AND EXISTS (SELECT FROM ledger_budget_slot AS s WHERE s.bucket = $1 AND s.budget_id = b.id)
+ WHERE EXISTS (SELECT FROM ledger_budget_slot AS s WHERE s.bucket = d.bucket AND s.budget_id = b.id)
 """
 
 # What is left of draws on locked blocks; in the order of drawing, which is the order of the blocks.
@@ -237,10 +237,17 @@ async def record_draws(
     return [(row["block_id"], row["low_ppm"], row["code"], row["partner_id"]) for row in records]
 
 
-async def list_blocks_to_lock(connection: Connection, member: MemberRef, *, operation_id: UUID) -> list[UUID]:
-    """No order: who locks orders."""
-    records = await connection.fetch(LIST_BLOCKS_TO_LOCK, member.bucket, member.member_id, operation_id)
-    return [record["id"] for record in records]
+async def list_blocks_to_lock(
+    connection: Connection, operations: Sequence[Operation]
+) -> list[tuple[int, UUID]]:
+    """Buckets and blocks."""
+    records = await connection.fetch(
+        LIST_BLOCKS_TO_LOCK,
+        [operation.bucket for operation in operations],
+        [operation.member_id for operation in operations],
+        [operation.id for operation in operations],
+    )
+    return [(record["bucket"], record["id"]) for record in records]
 
 
 async def list_drawn(

@@ -135,12 +135,13 @@ async def record_draws(
     await enqueue(connection, events, now=now)
 
 
-async def lock_blocks(connection: Connection, operation: Operation, *, now: datetime) -> list[UUID]:
-    """Before wallets are locked: lock the blocks that may get points back when `operation` is undone."""
-    member = operation.member
-    block_ids = await queries.list_blocks_to_lock(connection, member, operation_id=operation.id)
-    await budgets.lock(connection, [(member.bucket, block_id) for block_id in block_ids], now=now)
-    return block_ids
+async def lock_blocks(
+    connection: Connection, operations: Sequence[Operation], *, now: datetime
+) -> list[tuple[int, UUID]]:
+    """Before wallets are locked: lock the blocks, by bucket, that may get points back when `operations` are undone."""
+    places = await queries.list_blocks_to_lock(connection, operations)
+    await budgets.lock(connection, places, now=now)
+    return places
 
 
 async def return_draws(
