@@ -74,26 +74,69 @@ CREATE FUNCTION ledger_reclaim_budgets(p_whole uuid[], p_amount bigint) RETURNS 
     LANGUAGE plpgsql
     SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
     SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    buckets smallint[];
+    ids     uuid[];
+    unused  bigint[];
 BEGIN
-    -- Within one statement the slots are still seen as they were.
-    WITH emptied AS (
-        UPDATE ledger_budget_slot AS s
-           SET granted = s.used
-          FROM unnest(p_whole) AS w (id), generate_series(0, 1023) AS g (bucket)
-         WHERE s.bucket = g.bucket AND s.budget_id = w.id AND s.granted > s.used
-        RETURNING s.bucket, s.budget_id
-    ), freed AS (
-        SELECT s.budget_id, sum(s.granted - s.used) AS amount
-          FROM emptied AS e
-          JOIN ledger_budget_slot AS s ON s.bucket = e.bucket AND s.budget_id = e.budget_id
-         GROUP BY s.budget_id
-    )
+    SELECT array_agg(s.bucket), array_agg(s.budget_id), array_agg(s.unused) INTO buckets, ids, unused
+      FROM unnest(p_whole) AS w (id), generate_series(0, 1023) AS g (bucket)
+     CROSS JOIN LATERAL (
+           SELECT v.bucket, v.budget_id, v.granted - v.used AS unused
+             FROM ledger_budget_slot AS v
+            WHERE v.bucket = g.bucket AND v.budget_id = w.id AND v.granted > v.used
+           OFFSET 0) AS s;
+    UPDATE ledger_budget_slot AS slot
+       SET granted = slot.used
+      FROM unnest(buckets, ids) AS s (bucket, budget_id)
+     WHERE slot.bucket = s.bucket AND slot.budget_id = s.budget_id;
     UPDATE ledger_budget AS b
-       SET leased = b.leased - now.freed,
-           scarce = coalesce((b.total - b.leased + now.freed) / 4096 < p_amount, true)
-      FROM (SELECT w.id, coalesce((SELECT f.amount FROM freed AS f WHERE f.budget_id = w.id), 0)::bigint AS freed
-              FROM unnest(p_whole) AS w (id)) AS now
-     WHERE b.id = now.id;
+       SET leased = b.leased - back.unused,
+           scarce = coalesce((b.total - b.leased + back.unused) / 4096 < p_amount, true)
+      FROM (SELECT w.id, coalesce(sum(s.unused), 0)::bigint AS unused
+              FROM unnest(p_whole) AS w (id)
+              LEFT JOIN unnest(ids, unused) AS s (budget_id, unused) ON s.budget_id = w.id
+             GROUP BY w.id) AS back
+     WHERE b.id = back.id;
+END $$;
+
+-- Draws on slots alone, each want on the first of its budgets; NULL when a slot does not suffice, with all of them locked.
+CREATE FUNCTION ledger_draw_slots(
+    p_buckets smallint[], p_budget_ids uuid[], p_amounts bigint[], p_wants int[]
+) RETURNS bigint[]
+    LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    granted bigint[];                           -- what each row takes if all is well
+    buckets smallint[];
+    ids     uuid[];
+    asked   bigint[];
+    enough  boolean;
+BEGIN
+    SELECT array_agg(CASE WHEN r.first THEN r.amount ELSE 0 END ORDER BY r.place) INTO granted
+      FROM (SELECT w.amount, w.place, w.want IS DISTINCT FROM lag(w.want) OVER (ORDER BY w.place) AS first
+              FROM unnest(p_amounts, p_wants) WITH ORDINALITY AS w (amount, want, place)) AS r;
+    SELECT array_agg(s.bucket), array_agg(s.budget_id), array_agg(wanted.amount),
+           bool_and(coalesce(s.granted - s.used >= wanted.amount, false))
+      INTO buckets, ids, asked, enough
+      FROM (SELECT w.bucket, w.budget_id, sum(w.amount) AS amount
+              FROM unnest(p_buckets, p_budget_ids, granted) AS w (bucket, budget_id, amount)
+             WHERE w.amount > 0
+             GROUP BY w.bucket, w.budget_id
+             ORDER BY w.bucket, w.budget_id) AS wanted
+      LEFT JOIN LATERAL (
+           SELECT v.bucket, v.budget_id, v.granted, v.used
+             FROM ledger_budget_slot AS v
+            WHERE v.bucket = wanted.bucket AND v.budget_id = wanted.budget_id FOR UPDATE) AS s ON true;
+    IF NOT enough THEN
+        RETURN NULL;
+    END IF;
+    UPDATE ledger_budget_slot AS slot
+       SET used = slot.used + w.amount
+      FROM unnest(buckets, ids, asked) AS w (bucket, budget_id, amount)
+     WHERE slot.bucket = w.bucket AND slot.budget_id = w.budget_id;
+    RETURN granted;
 END $$;
 
 -- Draws amounts, many or one. Rows with the same number in p_wants stand together and are one want: tried on their
@@ -133,6 +176,19 @@ BEGIN
       FROM unnest(ids) AS w (id)
      CROSS JOIN LATERAL ledger_budget_rest(w.id) AS v;
     ASSERT cardinality(rest) = cardinality(ids), 'who draws knows the budget';
+    -- While there is plenty, slots suffice.
+    IF true <> ALL (scarce) THEN
+        BEGIN
+            granted := ledger_draw_slots(p_buckets, p_budget_ids, p_amounts, p_wants);
+            IF granted IS NOT NULL THEN
+                RETURN granted;
+            END IF;
+            RAISE EXCEPTION 'slots do not suffice' USING ERRCODE = 'TB001';
+        EXCEPTION WHEN SQLSTATE 'TB001' THEN
+            NULL;
+        END;
+    END IF;
+
     SELECT array_agg(array_position(ids, w.budget_id) ORDER BY w.place), array_agg(w.slot ORDER BY w.place)
       INTO at_budget, at_slot
       FROM (SELECT r.budget_id, r.place, dense_rank() OVER (ORDER BY r.bucket, r.budget_id) AS slot
@@ -237,8 +293,8 @@ BEGIN
              WHERE budget.id = d.id AND d.leased > 0;
             RETURN granted;
         EXCEPTION WHEN SQLSTATE 'TB001' THEN
-            firm := firm || short;
-            whole := whole || dry;
+            firm := ARRAY(SELECT DISTINCT unnest(firm || short));
+            whole := ARRAY(SELECT DISTINCT unnest(whole || dry));
         END;
     END LOOP;
 END $$;

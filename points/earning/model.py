@@ -20,7 +20,7 @@ ActivityKind = ReportedKind | Literal["instalment"]
 Expiry = Literal["end_of_month", "same_day"]
 CampaignState = Literal["draft", "in_review", "scheduled", "running", "paused", "exhausted", "ended"]
 #: which of what limits a component did
-Limit = Literal["member_cap", "budget"]
+Limit = Literal["member_cap", "budget", "funder"]
 
 
 class LotTerms(Struct, frozen=True, kw_only=True):

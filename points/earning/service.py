@@ -11,6 +11,7 @@ from points.earning.allotment import allot, give_back, try_allot
 from points.earning.book import SHELF
 from points.earning.draft import Draft, draw_up, posting_of
 from points.earning.model import Activity, Earned
+from points.earning.posting import Posted, post_drafts
 from points.earning.rules import SourceAlreadyEarned
 from points.ledger import service as ledger
 from points.ledger.model import EarnOutcome, EarnPosting
@@ -43,21 +44,13 @@ async def earn_each(
         allotted = await allot(connection, list(scarce.values()), now=now)
         for place, outcome in zip(scarce, allotted, strict=True):
             decided[place] = outcome
-    postings = [
-        posting_of(decision, now=now) if isinstance(decision, Draft) else decision for decision in decided
-    ]
-    outcomes = iter(
-        await ledger.post_earnings(connection, [p for p in postings if isinstance(p, EarnPosting)], now=now)
-    )
-    answers = [_answer(p, next(outcomes)) if isinstance(p, EarnPosting) else p for p in postings]
-    unused = [
-        draft
-        for place in scarce
-        if isinstance(answers[place], Refusal) and isinstance(draft := decided[place], Draft)
-    ]
-    if unused:
+    drafts = [decision for decision in decided if isinstance(decision, Draft)]
+    posted = iter(await post_drafts(connection, drafts, now=now))
+    results = [next(posted) if isinstance(decision, Draft) else decision for decision in decided]
+    if scarce:
+        unused = [one.draft for one in results if isinstance(one, Posted) and not one.outcome.posted]
         await give_back(connection, unused, now=now)
-    return answers
+    return [one if isinstance(one, Refusal) else _answer(one.posting, one.outcome) for one in results]
 
 
 async def preview_earning(

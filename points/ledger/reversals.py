@@ -11,7 +11,7 @@ from kernel.database import Connection
 from kernel.errors import Refusal
 from kernel.ids import to_wire
 from kernel.outbox import Event, enqueue
-from points.ledger import budgets, hold_queries, queries
+from points.ledger import budgets, funding, hold_queries, queries
 from points.ledger.balances import take_all
 from points.ledger.budgets import Want
 from points.ledger.drawn import list_drawn, returned_by
@@ -124,20 +124,25 @@ class Undoing:
         self._counts: dict[UUID, Reversible] = {}
         self._pinned: dict[UUID, list[HoldLot]] = {}
         self._restored: list[tuple[Hold, list[Take]]] = []
+        #: what goes back to campaigns' budgets
         self._returned: list[Want] = []
+        #: what was taken of points that funders' blocks paid for
+        self._taken: list[tuple[Operation, UUID, list[Take]]] = []
+        self._blocks: list[tuple[int, UUID]] = []
 
     @classmethod
     async def begin(cls, connection: Connection, targets: Sequence[Undoable], *, now: datetime) -> Self:
-        """With the wallets of all of them locked, and before them the budgets that get something back."""
-        drawn = [
-            (target.operation.bucket, budget_id)
-            for target in targets
-            for budget_id, _ in list_drawn(target.operation)
-        ]
+        """With the wallets of all of them locked, and before them the budgets and blocks that may get points back."""
+        operations = [target.operation for target in targets]
+        drawn = [(one.bucket, budget_id) for one in operations for budget_id, _ in list_drawn(one)]
         if drawn:
             await budgets.lock(connection, drawn, now=now)
+        funded = [operation for operation in operations if operation.block_funded]
+        blocks = await funding.lock_blocks(connection, funded, now=now) if funded else []
         wallets = await queries.lock_wallets(connection, [target.wallet for target in targets])
-        return cls(connection, Journal(wallets, now=now), now=now)
+        undoing = cls(connection, Journal(wallets, now=now), now=now)
+        undoing._blocks = blocks
+        return undoing
 
     @classmethod
     async def preview(cls, connection: Connection, targets: Sequence[Undoable], *, now: datetime) -> Self:
@@ -177,7 +182,9 @@ class Undoing:
         owed = 0
         if hold is None:
             origin = [lot for lot in lots if lot.operation_id == operation.id]
-            owed = _claw_back(self.journal, reversal_id, live, origin, points)
+            owed, taken = _claw_back(self.journal, reversal_id, live, origin, points)
+            if operation.block_funded:
+                self._taken.append((operation, reversal_id, taken))
         else:
             self._restore(hold, reversal_id, points)
         self._returned += returned_by(operation, count, request.refunded_fen)
@@ -208,6 +215,15 @@ class Undoing:
         for hold, returned in self._restored:
             await hold_queries.mark_restored(self._connection, hold, returned)
         await budgets.give_back(self._connection, self._returned, now=self._now)
+        for operation, reversal_id, taken in self._taken:
+            await funding.return_draws(
+                self._connection,
+                operation,
+                taken,
+                block_ids=[block_id for bucket, block_id in self._blocks if bucket == operation.bucket],
+                by_operation=reversal_id,
+                now=self._now,
+            )
         await self.journal.write(self._connection)
         await enqueue(
             self._connection,
@@ -254,24 +270,26 @@ class Undoing:
 
 def _claw_back(
     journal: Journal, reversal_id: UUID, live: Sequence[Lot], origin: Sequence[Lot], points: int
-) -> int:
+) -> tuple[int, list[Take]]:
     """From the earning's own lots, then its funders', then owed; held points are never touched.
 
-    Returns how much of it stays owed.
+    Returns how much of it stays owed, and what the points were taken from.
     """
     if points == 0:
-        return 0
+        return 0, []
     voided, taken_back = take_back(live, origin, points)
     journal.post(reversal_id, Account.PENDING, Account.ISSUED, voided, "void")
     journal.post(reversal_id, Account.AVAILABLE, Account.ISSUED, taken_back, "claw")
-    owed = points - sum(taken.points for taken in (*voided, *taken_back))
+    takes = [*voided, *taken_back]
+    owed = points - sum(taken.points for taken in takes)
     if owed == 0:
-        return 0
-    journal.owe(reversal_id, Take(lot=origin[0], points=owed))
+        return 0, takes
+    missing = Take(lot=origin[0], points=owed)
+    journal.owe(reversal_id, missing)
     # who owes cannot have points free: other funders' points repay at once, as later earnings would
     used = {taken.lot.lot_seq for taken in taken_back}
     repaid = journal.repay(reversal_id, take_all([lot for lot in live if lot.lot_seq not in used]))
-    return owed - sum(taken.points for taken in repaid)
+    return owed - sum(taken.points for taken in repaid), [*takes, missing]
 
 
 def _event(operation: Operation, hold: Hold | None, refund_ref: str, reversal: Reversal) -> Event:

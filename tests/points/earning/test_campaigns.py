@@ -7,6 +7,7 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from kernel.calendar import business_date
 from kernel.database import Connection
 from kernel.errors import Refusal
 from points.earning import campaigns, versions
@@ -14,7 +15,8 @@ from points.earning.model import Activity, Earned
 from points.earning.replay import replay_operation
 from points.earning.service import earn
 from points.ledger import budgets, queries
-from points.ledger.service import reverse
+from points.ledger.funder_model import Terms
+from points.ledger.service import buy_block, register_funder, reverse
 from points.membership.service import enrol_members
 
 Bank = Any
@@ -450,5 +452,49 @@ async def refund(marketing: Marketing, earned: Earned, fen: int) -> None:
         side="earn",
         refund_ref=str(uuid4()),
         refunded_fen=fen,
+        now=marketing.now,
+    )
+
+
+async def test_a_campaign_whose_funder_cannot_pay_is_done_without_unless_it_was_named(
+    marketing: Marketing, connection: Connection, bank: Bank
+) -> None:
+    member = await bank.enrol(connection)
+    await register_prepaid(marketing, points=150)
+    await marketing.run(
+        "brand",
+        shares=[{"share_ppm": 400_000}, {"share_ppm": 600_000, "funder": "partner:brand"}],
+        budget={"total": 1_000},
+        member_cap_points=1_000,
+    )
+    items = [marketing.activity(member, ref) for ref in "abc"]
+    named = marketing.activity(member, "d", campaign="brand")
+    assert await post(marketing, *items, named) == [200, 200, 100, "funder_exhausted"]
+    campaign = await campaigns.find_campaign(connection, "brand")
+    assert campaign.budget_id is not None
+    assert (await budgets.read_budget(connection, campaign.budget_id)).used == 200
+    assert await marketing.contradictions() == {}
+
+
+async def register_prepaid(marketing: Marketing, *, points: int) -> None:
+    """A brand that has paid for so many points in advance."""
+    day = business_date(marketing.now)
+    await register_funder(
+        marketing.connection,
+        code="partner:brand",
+        kind="partner",
+        partner_id=marketing.bank.partner_id,
+        terms=Terms(effective_on=day, billing="prepaid", price_fen_e6=1_000_000),
+        actor="test",
+        now=marketing.now,
+    )
+    await buy_block(
+        marketing.connection,
+        code="partner:brand",
+        points=points,
+        paid_fen=points,
+        starts_on=day,
+        purchase_ref="first",
+        actor="test",
         now=marketing.now,
     )
