@@ -484,7 +484,7 @@ async def register_prepaid(marketing: Marketing, *, points: int) -> None:
         code="partner:brand",
         kind="partner",
         partner_id=marketing.bank.partner_id,
-        terms=Terms(effective_on=day, billing="prepaid", price_fen_e6=1_000_000),
+        terms=Terms(effective_on=day, billing="prepaid"),
         actor="test",
         now=marketing.now,
     )
