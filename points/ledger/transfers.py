@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
+from typing import Protocol
 from uuid import UUID
 
 from msgspec.structs import replace
 
 from kernel.calendar import business_date
-from kernel.caller import Subjects
+from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.errors import Absent, Conflict, Refusal, Unprocessable
 from kernel.ids import new_id, to_wire
@@ -23,6 +24,18 @@ SPEND = "points:spend"
 #: of one transfer, and what a member may send on one business day
 TRANSFER_POINTS_MAX = 1_000_000
 DAY_TRANSFERS_MAX = 20
+
+
+class Consents(Protocol):
+    """Who still consents to a partner: the part of kernel.caller.Subjects that is asked here."""
+
+    async def names(
+        self, connection: Connection, *, partner_id: UUID, member_ids: Sequence[int]
+    ) -> dict[int, str]: ...
+
+    async def resolve_each(
+        self, connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, now: datetime
+    ) -> Sequence[MemberRef | Refusal]: ...
 
 
 class TransferToOneself(Unprocessable):
@@ -94,7 +107,7 @@ async def find_transfer(connection: Connection, *, transfer_id: UUID, partner_id
     return found
 
 
-async def end_transfers(connection: Connection, subjects: Subjects, *, limit: int, now: datetime) -> int:
+async def end_transfers(connection: Connection, subjects: Consents, *, limit: int, now: datetime) -> int:
     """The second transaction, for up to `limit` transfers under way; returns how many.
 
     The points arrive as lots of their own with everything the sender's had. They go back where the receiver does not
@@ -209,7 +222,7 @@ async def _check_allowed(connection: Connection, request: TransferRequest, now: 
 
 
 async def _list_willing(
-    connection: Connection, subjects: Subjects, transfers: Sequence[Transfer], now: datetime
+    connection: Connection, subjects: Consents, transfers: Sequence[Transfer], now: datetime
 ) -> set[UUID]:
     """Those whose receivers still consent to the partner that sent them."""
     named: list[tuple[UUID, str]] = []
