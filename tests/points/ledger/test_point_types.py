@@ -256,7 +256,7 @@ async def test_a_rate_that_makes_no_sense_is_refused(
     bank: Bank, connection: Connection, change: dict[str, Any]
 ) -> None:
     miles = await bank.register_type(connection)
-    wish = {"numerator": 1, "denominator": 1, "valid_from": 0 * DAY} | change
+    wish: dict[str, Any] = {"numerator": 1, "denominator": 1, "valid_from": 0 * DAY} | change
     wish["valid_from"] += bank.now
     with pytest.raises(ExchangeRateInvalid):
         await set_rate(bank, connection, miles, **wish)
