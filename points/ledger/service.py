@@ -43,18 +43,20 @@ from points.ledger.rules import (
     RefundExceedsOrder,
     value_fen,
 )
-from points.ledger.seals import SealSigner, list_open_days, seal_day
+from points.ledger.seals import SealSigner, find_first_day, list_open_days, seal_day, sealing
 from points.ledger.spends import spend_points
 from points.ledger.statements import (
+    STATEMENTS,
     check_over,
     find_statement,
-    issue_statements,
+    issuing,
     list_open_months,
     list_statements,
 )
 from points.ledger.transfers import end_transfers, find_transfer, send_points
 
 __all__ = [
+    "STATEMENTS",
     "CaptureExceedsHold",
     "HoldLapsed",
     "HoldNotOpen",
@@ -80,13 +82,14 @@ __all__ = [
     "explain_operation",
     "find_adjustment",
     "find_earning",
+    "find_first_day",
     "find_hold",
     "find_point_type",
     "find_point_types",
     "find_statement",
     "find_transfer",
     "house_balances_on",
-    "issue_statements",
+    "issuing",
     "lapse_due",
     "list_adjustments",
     "list_entries",
@@ -112,6 +115,7 @@ __all__ = [
     "reverse",
     "reverse_each",
     "seal_day",
+    "sealing",
     "search_operations",
     "send_points",
     "set_rate",
