@@ -17,7 +17,7 @@ from kernel.outbox import Event, enqueue
 from points.ledger import queries, transfer_queries
 from points.ledger.deeds import SentLot, Transfer, TransferRequest, TransferState
 from points.ledger.journal import Journal
-from points.ledger.model import Account, Lot, Take, WalletKey, wallet_key
+from points.ledger.model import Account, Lot, Take, WalletRef, wallet_ref
 from points.ledger.picking import pick_lots
 
 SPEND = "points:spend"
@@ -67,7 +67,7 @@ async def send_points(connection: Connection, request: TransferRequest, *, now: 
         raise TransferToOneself
     if request.points > TRANSFER_POINTS_MAX:
         raise TransferTooLarge(points_max=TRANSFER_POINTS_MAX)
-    key = wallet_key(request.sender, request.point_type.code)
+    key = wallet_ref(request.sender, request.point_type.code)
     journal, [takes] = await pick_lots(connection, [(key, request.points)], now=now)
     await _check_allowed(connection, request, now)
     if isinstance(takes, Refusal):
@@ -161,7 +161,7 @@ def _decide(willing: bool, sent: Sequence[SentLot], now: datetime) -> TransferSt
 def _journal_arrival(
     journal: Journal,
     operation_id: UUID,
-    key: WalletKey,
+    key: WalletRef,
     sent: Sequence[SentLot],
     own: Mapping[int, Lot],
     now: datetime,
@@ -187,7 +187,7 @@ def _journal_arrival(
     journal.repay(operation_id, alive)
 
 
-def _made_of(sent: SentLot, key: WalletKey) -> Lot:
+def _made_of(sent: SentLot, key: WalletRef) -> Lot:
     """A lot of this wallet with everything the sender's had; never with a longer life."""
     return Lot(
         bucket=key.bucket,
@@ -244,12 +244,12 @@ async def _list_willing(
     }
 
 
-async def _list_own(connection: Connection, key: WalletKey, sent: Sequence[SentLot]) -> dict[int, Lot]:
+async def _list_own(connection: Connection, key: WalletRef, sent: Sequence[SentLot]) -> dict[int, Lot]:
     lots = await transfer_queries.list_own_lots(connection, key, lot_seqs=[lot.lot_seq for lot in sent])
     return {lot.lot_seq: lot for lot in lots}
 
 
-def _by_key(key: WalletKey) -> tuple[int, int, int]:
+def _by_key(key: WalletRef) -> tuple[int, int, int]:
     return key.bucket, key.member_id, key.point_type
 
 
