@@ -1,11 +1,12 @@
 """A campaign's budget at its peak: hundreds want the last points at the same moment, through many connections."""
 
 import asyncio
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
 import msgspec
+import pytest
 
 from kernel.database import Pool, transaction
 from kernel.errors import Refusal
@@ -20,6 +21,12 @@ from points.membership.service import enrol_members
 HOUR = timedelta(hours=1)
 EARNINGS = 500
 CONNECTIONS = 8
+
+
+@pytest.fixture
+def now() -> datetime:
+    """A moment of its own: what is committed here must not be in the way of other tests' sweeps and rules."""
+    return datetime(2030, 11, 15, 4, 0, tzinfo=UTC)
 
 
 async def test_five_hundred_at_once_get_exactly_what_a_budget_of_a_hundred_has(
