@@ -14,6 +14,7 @@ from gateway.cli import (
     jobs,
     migration,
     points,
+    rewards,
     sandbox,
     serving,
 )
@@ -23,7 +24,20 @@ from kernel.settings import SettingsError
 from kernel.supervisor import SupervisorError
 from kernel.vault import VaultError
 
-COMMANDS = (serving, demo, migration, sandbox, admin, books, jobs, points, funders, import_orders, arithmetic)
+COMMANDS = (
+    serving,
+    demo,
+    migration,
+    sandbox,
+    admin,
+    books,
+    jobs,
+    points,
+    funders,
+    rewards,
+    import_orders,
+    arithmetic,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

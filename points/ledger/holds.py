@@ -25,7 +25,7 @@ from points.ledger.model import (
     Manager,
     PointType,
     Take,
-    wallet_key,
+    wallet_ref,
 )
 from points.ledger.picking import pick_lots
 from points.ledger.rules import (
@@ -77,7 +77,7 @@ async def place_holds(
     """Reserve points for each request in turn; each is answered for itself, in the order of `requests`."""
     for request in requests:
         check_hold_request(request)
-    asked = [(wallet_key(request.member, request.point_type.code), request.points) for request in requests]
+    asked = [(wallet_ref(request.member, request.point_type.code), request.points) for request in requests]
     journal, picked = await pick_lots(connection, asked, now=now)
     answers: list[Hold | Refusal] = []
     opened: list[tuple[Hold, Sequence[Take]]] = []
@@ -183,7 +183,7 @@ async def _close(
     journal = Journal(
         await queries.lock_wallets(
             connection,
-            [wallet_key(closing.hold.member, closing.hold.point_type.code) for closing in closings],
+            [wallet_ref(closing.hold.member, closing.hold.point_type.code) for closing in closings],
         ),
         now=now,
     )

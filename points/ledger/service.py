@@ -36,6 +36,7 @@ from points.ledger.point_types import (
     find_point_type,
     find_point_types,
     list_point_types,
+    read_point_type,
     register_point_type,
 )
 from points.ledger.refunds import preview_refund, refund
@@ -125,6 +126,7 @@ __all__ = [
     "preview_spend",
     "propose_adjustment",
     "read_balance",
+    "read_point_type",
     "record_draws",
     "refund",
     "register_funder",
