@@ -81,9 +81,12 @@ async def place_holds(
         wanted[request.member.member_id] = request.member, so_far + request.points
 
     wallets = await queries.lock_wallets(connection, [request.member for request in requests])
-    for wallet in wallets:  # who owes repays with what ripens before anything is free
-        _, points = wanted[wallet.member_id]
-        wanted[wallet.member_id] = wallet.member, points + wallet.arrears_points
+    for wallet in (
+        wallets
+    ):  # who owes repays with what has ripened before anything is free: with all of it, in its order
+        if wallet.arrears_points:
+            _, points = wanted[wallet.member_id]
+            wanted[wallet.member_id] = wallet.member, points + wallet.pending_points
     lots = await queries.list_spendable_lots(connection, wanted, now=now)
     journal = Journal(wallets, now=now)
     free: dict[int, list[Lot]] = {}
@@ -194,9 +197,13 @@ async def _close(
     """Try every closing under its wallet's lock; the outcomes of those that came first, by operation."""
     if not closings:
         return {}
-    journal = Journal(
-        await queries.lock_wallets(connection, [closing.hold.member for closing in closings]), now=now
-    )
+    wallets = await queries.lock_wallets(connection, [closing.hold.member for closing in closings])
+    journal = Journal(wallets, now=now)
+    # what has ripened repays before what comes back does
+    if owing := [w.member for w in wallets if w.arrears_points and w.pending_points]:
+        due = await queries.list_due_lots(connection, owing, now=now)
+        for _, lots in groupby(due, key=lambda lot: lot.member_id):
+            journal.settle(list(lots))
     closed = await hold_queries.close_holds(connection, closings, now=now)
     pinned = await hold_queries.list_hold_lots(connection, list(closed.values()))
     captures: list[tuple[Hold, Sequence[Take]]] = []

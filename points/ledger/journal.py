@@ -157,7 +157,10 @@ class Journal:
         return [lot for lot in standing if lot.is_live(self._now)]
 
     def _activate(self, lots: Sequence[Lot]) -> list[Lot]:
-        """Book the end of waiting; what may be spent from now on repays arrears first. All lots, as they stand then."""
+        """Book the end of waiting; what may be spent from now on repays arrears first. All lots, as they stand then.
+
+        They repay in the order in which they ripened: as if it had been booked at each of these instants.
+        """
         ripe = [Take(lot=lot, points=lot.pending_points) for lot in lots if lot.is_ripe(self._now)]
         if not ripe:
             return list(lots)
@@ -166,7 +169,8 @@ class Journal:
         points = sum(taken.points for taken in ripe)
         operation_id = self.record(member, "activate", points=points, partner_id=None)
         self.post(operation_id, Account.PENDING, Account.AVAILABLE, ripe, "activate")
-        repaid = {taken.lot.lot_seq: taken.points for taken in self.repay(operation_id, ripe)}
+        by_ripeness = sorted(ripe, key=attrgetter("lot.activates_at"))
+        repaid = {taken.lot.lot_seq: taken.points for taken in self.repay(operation_id, by_ripeness)}
         activated = {taken.lot.lot_seq for taken in ripe}
         return [
             replace(lot, pending_points=0, remaining_points=lot.remaining_points - repaid.get(lot.lot_seq, 0))
