@@ -12,19 +12,6 @@ Bank = Any
 DAY = timedelta(days=1)
 
 
-async def test_a_balance_reads_no_lots_of_others_that_have_ripened(
-    bank: Bank, connection: Connection
-) -> None:
-    for _ in range(20):
-        await bank.earn(connection, await bank.enrol(connection), 10, activates_in=DAY)
-    member = await bank.enrol(connection)
-    await bank.earn(connection, member, 10, activates_in=DAY)
-    key = member.bucket, member.member_id, bank.now + DAY
-    for statement, arguments in ((queries.READ_BALANCE, key), (queries.LIST_EXPIRING, (*key, 12))):
-        for node in _scans(await _explain(connection, statement, *arguments), "ledger_lot"):
-            assert node["Index Name"] != "ledger_lot_pending"
-
-
 async def test_an_old_balance_reads_every_move_once(bank: Bank, connection: Connection) -> None:
     member = await _saver(bank, connection, lots=40)
     key, at = (member.bucket, member.member_id), bank.now + 50 * DAY
