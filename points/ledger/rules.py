@@ -118,15 +118,6 @@ def cost_fen(takes: Iterable[Take]) -> int:
     return sum(take.points * take.lot.unit_cost_e6 for take in takes) // 1_000_000
 
 
-def split_expired(lots: Iterable[Lot], now: datetime) -> tuple[list[Lot], list[Lot]]:
-    """(expired, live): whether a sweep has come by makes no difference."""
-    expired: list[Lot] = []
-    live: list[Lot] = []
-    for lot in lots:
-        (live if lot.is_live(now) else expired).append(lot)
-    return expired, live
-
-
 def take(lots: Iterable[Lot], points: int) -> list[Take]:
     """The free points of `lots` in their order until `points` are together; fewer when there are not enough."""
     takes = []
