@@ -7,6 +7,7 @@ from typing import Any
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from points.ledger import history_queries, queries, service
+from points.ledger.model import TESSERA, wallet_ref
 
 Bank = Any
 DAY = timedelta(days=1)
@@ -26,8 +27,10 @@ async def test_an_old_balance_reads_every_move_once(bank: Bank, connection: Conn
 async def test_a_sweep_reads_no_lot_that_is_not_due(bank: Bank, connection: Connection) -> None:
     member = await _saver(bank, connection, lots=40)
     at = bank.now + 10 * DAY + timedelta(hours=1)
-    assert len(await queries.list_due_lots(connection, [member], now=at)) == 10
-    plan = await _explain(connection, queries.LIST_DUE_LOTS, [member.bucket], [member.member_id], at)
+    assert len(await queries.list_due_lots(connection, [wallet_ref(member)], now=at)) == 10
+    plan = await _explain(
+        connection, queries.LIST_DUE_LOTS, [member.bucket], [member.member_id], at, [TESSERA]
+    )
     read = sum(node["Actual Rows"] + node["Rows Removed by Filter"] for node in _scans(plan, "ledger_lot"))
     assert read == 10
 
