@@ -114,8 +114,8 @@ class Day:
         await self._plans(first)
         await self._right(second)
         await self._campaign((await membership.enrol_members(connection, count=1, now=NOW))[0])
-        await self._rewards(first)
         brand_id = await self._funding(third)
+        await self._rewards(first)
         while await webhooks.relay(connection, limit=1_000, now=NOW):
             pass
         await self._prove()
@@ -807,6 +807,28 @@ DEFECTS = [
     ("i62", "UPDATE earning_counter SET used_points = used_points + 1"),
     ("i62", "DELETE FROM earning_counter"),
     ("i62", "UPDATE earning_campaign SET member_daily_cap_points = 349"),
+    ("i50", "UPDATE ledger_budget SET leased = leased - 1"),
+    ("i50", "UPDATE ledger_budget_slot SET granted = granted + 1"),
+    ("i50", "DELETE FROM ledger_budget_slot"),
+    ("i50", "UPDATE ledger_budget SET scarce = true, total = total + 1, leased = leased + 1; UPDATE ledger_budget_slot SET granted = granted + 1"),
+    ("i51", "UPDATE ledger_budget_slot SET used = used - 1"),
+    ("i51", "UPDATE ledger_budget SET total = total + 1"),
+    ("i51", "DELETE FROM ledger_funding_draw WHERE by_operation <> operation_id"),
+    ("i51", "DELETE FROM ledger_funder_block"),
+    ("i52", "DELETE FROM ledger_funding_draw"),
+    ("i52", "UPDATE ledger_funding_draw SET points = points + 1 WHERE by_operation = operation_id"),
+    ("i52", "UPDATE ledger_funder_terms SET billing = 'prepaid'"),
+    ("i52", "UPDATE ledger_funding_draw SET operation_id = gen_random_uuid() WHERE by_operation = operation_id"),
+    ("i53", "UPDATE ledger_funding_draw SET points = points + 300 WHERE by_operation <> operation_id"),
+    ("i53", "UPDATE ledger_funding_draw SET points = points + 1 WHERE by_operation <> operation_id"),
+    ("i53", "DELETE FROM ledger_funding_draw WHERE by_operation = operation_id"),
+    ("i54", "UPDATE ledger_funder SET partner_id = gen_random_uuid() WHERE code = 'partner:brand-post'"),
+    ("i54", "DELETE FROM settlement_line WHERE funder = 'partner:brand-post'"),
+    ("i54", "DELETE FROM settlement_line WHERE kind = 'prepaid_used'"),
+    ("i55", "UPDATE settlement_line SET amount_fen = amount_fen + 1 WHERE kind = 'breakage_share'"),
+    ("i55", "UPDATE settlement_carry SET fen_e6 = fen_e6 + 1"),
+    ("i55", "DELETE FROM settlement_carry"),
+    ("i56", "UPDATE settlement_line SET funder = 'partner:brand-pre' WHERE kind = 'points_redeemed'"),
     ("i15", "UPDATE ledger_operation SET kind = 'hold' WHERE kind = 'spend'"),
     ("i15", "UPDATE ledger_hold SET points = points + 1 WHERE closed_by = id"),
     ("i18", "UPDATE ledger_operation SET points = points + 1 WHERE kind = 'reverse_spend'"),
@@ -869,28 +891,6 @@ DEFECTS = [
     ("i73", "DELETE FROM rewards_member_use"),
     ("i73", "UPDATE rewards_redemption SET counts = false"),
     ("i73", "UPDATE rewards_reward SET limit_count = 1"),
-    ("i50", "UPDATE ledger_budget SET leased = leased - 1"),
-    ("i50", "UPDATE ledger_budget_slot SET granted = granted + 1"),
-    ("i50", "DELETE FROM ledger_budget_slot"),
-    ("i50", "UPDATE ledger_budget SET scarce = true, total = total + 1, leased = leased + 1; UPDATE ledger_budget_slot SET granted = granted + 1"),
-    ("i51", "UPDATE ledger_budget_slot SET used = used - 1"),
-    ("i51", "UPDATE ledger_budget SET total = total + 1"),
-    ("i51", "DELETE FROM ledger_funding_draw WHERE by_operation <> operation_id"),
-    ("i51", "DELETE FROM ledger_funder_block"),
-    ("i52", "DELETE FROM ledger_funding_draw"),
-    ("i52", "UPDATE ledger_funding_draw SET points = points + 1 WHERE by_operation = operation_id"),
-    ("i52", "UPDATE ledger_funder_terms SET billing = 'prepaid'"),
-    ("i52", "UPDATE ledger_funding_draw SET operation_id = gen_random_uuid() WHERE by_operation = operation_id"),
-    ("i53", "UPDATE ledger_funding_draw SET points = points + 300 WHERE by_operation <> operation_id"),
-    ("i53", "UPDATE ledger_funding_draw SET points = points + 1 WHERE by_operation <> operation_id"),
-    ("i53", "DELETE FROM ledger_funding_draw WHERE by_operation = operation_id"),
-    ("i54", "UPDATE ledger_funder SET partner_id = gen_random_uuid() WHERE code = 'partner:brand-post'"),
-    ("i54", "DELETE FROM settlement_line WHERE funder = 'partner:brand-post'"),
-    ("i54", "DELETE FROM settlement_line WHERE kind = 'prepaid_used'"),
-    ("i55", "UPDATE settlement_line SET amount_fen = amount_fen + 1 WHERE kind = 'breakage_share'"),
-    ("i55", "UPDATE settlement_carry SET fen_e6 = fen_e6 + 1"),
-    ("i55", "DELETE FROM settlement_carry"),
-    ("i56", "UPDATE settlement_line SET funder = 'partner:brand-pre' WHERE kind = 'points_redeemed'"),
 ]  # fmt: skip
 
 
