@@ -128,6 +128,7 @@ UPDATE earning_campaign
 RETURNING id
 """
 
+# By id, so that two sweeps lock the campaigns they close in one order.
 LIST_RUNNING_BUDGETS = """
 SELECT id, budget_id FROM earning_campaign WHERE state = 'running' AND budget_id IS NOT NULL ORDER BY id
 """
