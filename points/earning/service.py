@@ -9,11 +9,12 @@ from kernel.database import Connection
 from kernel.errors import Refusal
 from kernel.ids import new_id, to_wire
 from points.earning.model import Activity, Earned
-from points.earning.rules import RULE, SourceAlreadyEarned, check_occurred_at, grants_of
+from points.earning.rules import RULE, SourceAlreadyEarned, grants_of
 from points.ledger import service as ledger
-from points.ledger.model import EarnOutcome, EarnPosting
+from points.ledger.model import EarnOutcome, EarnPosting, Manager, Reversal, Side
 from points.membership import service as membership
-from points.membership.model import Standing
+from points.membership.model import Deed, Standing
+from points.membership.rules import check_occurred_at
 
 
 async def earn(
@@ -34,11 +35,51 @@ async def earn_each(
         _decide(item, standings.get(item.member.member_id), partner_id, now) for partner_id, item in reported
     ]
     postings = [decision for decision in decided if isinstance(decision, EarnPosting)]
-    outcomes = iter(await ledger.post_earnings(connection, postings, now=now))
+    outcomes = await ledger.post_earnings(connection, postings, now=now)
+    posted = [posting for posting, outcome in zip(postings, outcomes, strict=True) if outcome.posted]
+    await membership.record_activity(
+        connection, [(posting.partner_id, _deed(posting)) for posting in posted], now=now
+    )
+    answers = iter(outcomes)
     return [
-        _answer(decision, next(outcomes)) if isinstance(decision, EarnPosting) else decision
+        _answer(decision, next(answers)) if isinstance(decision, EarnPosting) else decision
         for decision in decided
     ]
+
+
+async def reverse(
+    connection: Connection,
+    *,
+    operation_id: UUID,
+    partner_id: UUID,
+    side: Side,
+    refund_ref: str,
+    refunded_fen: int,
+    manager: Manager | None = None,
+    now: datetime,
+) -> Reversal:
+    """Undo the share that a refund stands for: the ledger's reversal and, of an earning, the activity it counted as."""
+    reversal = await ledger.reverse(
+        connection,
+        operation_id=operation_id,
+        partner_id=partner_id,
+        side=side,
+        refund_ref=refund_ref,
+        refunded_fen=refunded_fen,
+        manager=manager,
+        now=now,
+    )
+    if side == "earn":
+        source = await ledger.find_source(connection, operation_id=operation_id, partner_id=partner_id)
+        await membership.undo_activity(
+            connection,
+            source.member,
+            partner_id=partner_id,
+            kind=source.kind,
+            source_ref=source.source_ref,
+            fen=refunded_fen,
+        )
+    return reversal
 
 
 def _decide(
@@ -65,6 +106,18 @@ def _decide(
         category=item.category,
         manager=item.manager,
         grants=grants_of(item, standing, lot_id=new_id(now), now=now),
+    )
+
+
+def _deed(posting: EarnPosting) -> Deed:
+    return Deed(
+        member=posting.member,
+        kind=posting.source_kind,
+        source_ref=posting.source_ref,
+        occurred_at=posting.occurred_at,
+        amount_fen=posting.amount_fen,
+        own_card=posting.own_card,
+        category=posting.category,
     )
 
 

@@ -1,7 +1,7 @@
 """The ledger as other domains call it: earn, hold, capture, release, reverse, read, prove; and the two sweeps."""
 
 from points.ledger.balances import expire_due, list_entries, list_expiring, read_balance
-from points.ledger.earnings import find_earning, post_earnings
+from points.ledger.earnings import find_earning, find_source, post_earnings
 from points.ledger.explanations import explain_operation, search_operations
 from points.ledger.history import balance_at, balance_on, end_of_day, house_balances_on, list_expiring_at
 from points.ledger.holds import (
@@ -59,6 +59,7 @@ __all__ = [
     "find_earning",
     "find_first_day",
     "find_hold",
+    "find_source",
     "find_statement",
     "house_balances_on",
     "issuing",
