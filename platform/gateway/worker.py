@@ -89,6 +89,10 @@ async def _work(settings: Settings) -> None:
             async with transaction(runtime.pool) as connection:
                 return await ledger.expire_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
 
+        async def activate() -> int:
+            async with transaction(runtime.pool) as connection:
+                return await ledger.activate_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
+
         async def forget() -> int:
             async with transaction(runtime.pool) as connection:
                 return await one_time.forget_expired(connection, now=runtime.clock.now())
@@ -101,6 +105,7 @@ async def _work(settings: Settings) -> None:
                 ("lapse", lapse, SWEEP_SECONDS),
                 ("lapse_plans", lapse_plans, SWEEP_SECONDS),
                 ("expire", expire, SWEEP_SECONDS),
+                ("activate", activate, SWEEP_SECONDS),
                 ("forget", forget, FORGET_SECONDS),
                 ("jobs", due.round, JOBS_SECONDS),
             ):
