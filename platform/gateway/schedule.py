@@ -10,6 +10,7 @@ from datetime import date, datetime, timedelta
 from typing import Literal
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from kernel import idempotency, jobs
 from kernel.calendar import add_months, business_date
@@ -147,8 +148,7 @@ async def run_by_hand(
     job, patience = scheduled.job, time.monotonic() + patience_seconds
     async with acquire(pool) as connection:
         first = await scheduled.first(connection)
-    unbounded = Scheduled(job=job, after=scheduled.after, every=scheduled.every, back=None)
-    if business_on not in list_due(unbounded, first=first, now=now_of()):
+    if business_on not in list_due(replace(scheduled, back=None), first=first, now=now_of()):
         raise DateNotDue(job=job.name, date=business_on.isoformat())
     while not (worked := await work_off(pool, job, business_on=business_on, now_of=now_of)).finished:
         if worked.failures:
