@@ -262,6 +262,13 @@ async def test_the_command_line_exports_verifies_and_runs_the_jobs(
     code, said = await tessera("job", "seal", "--date", "2024-11-30")
     assert (code, said[-1]) == (0, "8 seals")
     assert (await tessera("job", "statements", "--month", "2099-01"))[0] == 2, "it is not over"
+    code, said = await tessera("job", "run", "settlement", "--date", "2024-11-30")
+    assert (code, said[-1]) == (0, "1 runs")
+    assert said[0].startswith("settlement       2024-11-30    1/1 lanes            0 rows started 20")
+    assert await tessera("job", "run", "settlement", "--date", "2024-11-30") == (0, said), "once is enough"
+    assert (await tessera("job", "run", "settlement", "--date", "2099-01-01"))[0] == 2, "it is not over"
+    code, listed = await tessera("job", "list", "--limit", "1")
+    assert (code, listed) == (0, said)
 
 
 def test_the_file_tells_nobodys_name(exported: str) -> None:

@@ -2,13 +2,13 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from uuid import uuid4
 
 import asyncpg
 import pytest
 
-from kernel import jobs
+from kernel import idempotency, jobs
 from kernel.database import Connection, Pool, acquire, drop, open_pool, transaction
 from kernel.jobs import Job, Run, Step
 
@@ -173,3 +173,19 @@ def test_the_lanes_share_the_buckets_without_a_gap(lanes: int) -> None:
 async def test_the_application_cannot_forget_a_run(connection: Connection) -> None:
     with pytest.raises(asyncpg.InsufficientPrivilegeError):
         await connection.execute("DELETE FROM kernel_job_run")
+
+
+async def test_answers_are_forgotten_ninety_days_after_they_were_given(connection: Connection) -> None:
+    """The last instant of the business date, in Shanghai, is what they are ninety days older than."""
+    app_id, end = uuid4(), datetime(2026, 11, 20, 16, tzinfo=UTC)
+    for number, age in enumerate((timedelta(days=90, microseconds=1), timedelta(days=90), timedelta(0))):
+        await connection.execute(
+            "INSERT INTO kernel_idempotency VALUES ($1, $2, '', 200, '', $3)",
+            *(app_id, bytes([number]), end - age),
+        )
+    while await jobs.advance(connection, idempotency.FORGETTING, business_on=DAY, now=NOW):
+        pass
+    kept = await connection.fetch(
+        "SELECT key_hash FROM kernel_idempotency WHERE app_id = $1 ORDER BY key_hash", app_id
+    )
+    assert [row["key_hash"] for row in kept] == [b"\x01", b"\x02"]
