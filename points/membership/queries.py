@@ -44,6 +44,14 @@ SELECT standing.*
        OFFSET 0) AS standing
 """
 
+# The first member has the lowest number.
+FIND_FIRST_MEMBER = "SELECT created_at FROM membership_member ORDER BY member_id LIMIT 1"
+
+
+async def find_first_enrolment(connection: Connection) -> datetime | None:
+    found: datetime | None = await connection.fetchval(FIND_FIRST_MEMBER)
+    return found
+
 
 async def insert_members(
     connection: Connection,

@@ -1,7 +1,7 @@
 """Membership as other domains call it: enrolment, standings, activity, judgements, versions of the rules, rights."""
 
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import date, datetime
 
 from kernel.calendar import business_date
 from kernel.caller import MemberRef
@@ -92,6 +92,12 @@ async def enrol_member(
     return member
 
 
+async def find_first_day(connection: Connection) -> date | None:
+    """The day on which the first member was enrolled; None before that."""
+    enrolled_at = await queries.find_first_enrolment(connection)
+    return None if enrolled_at is None else business_date(enrolled_at)
+
+
 async def list_standings(connection: Connection, members: Sequence[MemberRef]) -> dict[int, Standing]:
     """The tiers in force of these members, by member id."""
     return await queries.list_standings(connection, members)
@@ -108,6 +114,7 @@ __all__ = [
     "enrol_members",
     "feed_bank_levels",
     "find_entitlement",
+    "find_first_day",
     "find_members",
     "find_rules",
     "grant_entitlement",
