@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from kernel import audit
 from kernel.database import Connection
-from kernel.errors import Conflict
+from kernel.errors import Conflict, Forbidden
 from kernel.ids import new_id, to_wire
 from kernel.vault import Vault
 
@@ -24,6 +24,10 @@ TABLE = "gateway_admin"
 
 class AdminExists(Conflict):
     """There is an admin with this login already."""
+
+
+class RoleMissing(Forbidden):
+    """No active account of the bank's staff with this login has the role that this takes."""
 
 
 class NewAdmin(Struct, frozen=True, kw_only=True):
@@ -40,6 +44,14 @@ INSERT_ADMIN = """
 INSERT INTO gateway_admin (id, login, roles, password_hash, totp_sealed, created_at)
 VALUES ($1, $2, $3, $4, $5, $6)
 """
+
+HAS_ROLE = "SELECT true FROM gateway_admin WHERE login = $1 AND $2 = ANY (roles) AND disabled_at IS NULL"
+
+
+async def check_role(connection: Connection, login: str, role: Role) -> None:
+    """Refuse unless `login` is an active account with that role."""
+    if not await connection.fetchval(HAS_ROLE, login, role):
+        raise RoleMissing(login=login, role=role)
 
 
 async def create_admin(
