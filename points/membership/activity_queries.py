@@ -12,7 +12,7 @@ from points.membership.rules import month_of
 # One statement for many deeds. First the deeds, in key order, so that batches with the same ones wait in one direction;
 # then the months, in key order too. What counted comes back with whether its member now meets a shop level above the one
 # held: the months just moved as they are, the others as the statement finds them, each read by key (OFFSET 0 keeps any
-# plan to that).
+# plan to that), and of the members only those who meet a level at all.
 RECORD_DEEDS = """
 WITH counted AS (
     INSERT INTO membership_activity (
@@ -35,37 +35,46 @@ WITH counted AS (
            qualifying_count = m.qualifying_count + excluded.qualifying_count
     RETURNING m.bucket, m.member_id, m.month, m.qualifying_fen, m.qualifying_count
 ), scheme AS MATERIALIZED (
-    SELECT s.version, s.needs, membership_window_start(s.window_kind, s.window_months, $11) AS start_on
+    SELECT s.needs = 'all' AS every, membership_window_start(s.window_kind, s.window_months, $11) AS start_on,
+           array_agg(coalesce(l.min_fen, t.never) ORDER BY l.rank) AS fen,
+           array_agg(coalesce(l.min_count, t.never) ORDER BY l.rank) AS count
       FROM membership_scheme AS s
+      JOIN membership_scheme_level AS l ON l.version = s.version
+     CROSS JOIN LATERAL (SELECT CASE s.needs WHEN 'all' THEN 0 ELSE 9223372036854775807 END AS never) AS t
      WHERE s.version = membership_version_on('scheme', $11)
-), risen AS (
-    SELECT now_has.bucket, now_has.member_id
+     GROUP BY s.version
+), earned AS MATERIALIZED (
+    SELECT has.bucket, has.member_id,
+           (SELECT count(*)
+              FROM generate_series(1, cardinality(s.fen)) AS n
+             WHERE CASE WHEN s.every THEN has.fen + before.fen >= s.fen[n] AND has.count + before.count >= s.count[n]
+                        ELSE has.fen + before.fen >= s.fen[n] OR has.count + before.count >= s.count[n] END) AS rank
       FROM scheme AS s
      CROSS JOIN (
-           SELECT bucket, member_id, array_agg(month) AS months,
-                  coalesce(sum(qualifying_fen) FILTER (WHERE month BETWEEN (SELECT start_on FROM scheme) AND $11), 0) AS fen,
-                  coalesce(sum(qualifying_count) FILTER (WHERE month BETWEEN (SELECT start_on FROM scheme) AND $11), 0) AS count
-             FROM moved
-            GROUP BY bucket, member_id) AS now_has
+           SELECT m.bucket, m.member_id, array_agg(m.month) AS months,
+                  coalesce(sum(m.qualifying_fen) FILTER (WHERE m.month BETWEEN s.start_on AND $11), 0)::bigint AS fen,
+                  coalesce(sum(m.qualifying_count) FILTER (WHERE m.month BETWEEN s.start_on AND $11), 0) AS count
+             FROM moved AS m
+            CROSS JOIN scheme AS s
+            GROUP BY m.bucket, m.member_id) AS has
+     CROSS JOIN LATERAL (
+           SELECT coalesce(sum(m.qualifying_fen), 0)::bigint AS fen, coalesce(sum(m.qualifying_count), 0) AS count
+             FROM membership_activity_month AS m
+            WHERE m.bucket = has.bucket AND m.member_id = has.member_id
+              AND m.month BETWEEN s.start_on AND $11 AND m.month <> ALL (has.months)
+           OFFSET 0) AS before
+     -- thresholds do not fall from level to level: who misses the first one misses all
+     WHERE CASE WHEN s.every THEN has.fen + before.fen >= s.fen[1] AND has.count + before.count >= s.count[1]
+                ELSE has.fen + before.fen >= s.fen[1] OR has.count + before.count >= s.count[1] END
+), risen AS (
+    SELECT e.bucket, e.member_id
+      FROM earned AS e
      CROSS JOIN LATERAL (
            SELECT member.shop_level
              FROM membership_member AS member
-            WHERE member.bucket = now_has.bucket AND member.member_id = now_has.member_id
+            WHERE member.bucket = e.bucket AND member.member_id = e.member_id
            OFFSET 0) AS held
-     CROSS JOIN LATERAL (
-           SELECT coalesce(sum(m.qualifying_fen), 0) AS fen, coalesce(sum(m.qualifying_count), 0) AS count
-             FROM membership_activity_month AS m
-            WHERE m.bucket = now_has.bucket AND m.member_id = now_has.member_id
-              AND m.month BETWEEN s.start_on AND $11 AND m.month <> ALL (now_has.months)
-           OFFSET 0) AS before
-     WHERE EXISTS (
-           SELECT FROM membership_scheme_level AS l
-            WHERE l.version = s.version
-              AND l.rank > array_position('{iron,bronze,silver,gold}'::text[], held.shop_level) - 1
-              AND CASE s.needs
-                  WHEN 'all' THEN now_has.fen + before.fen >= coalesce(l.min_fen, 0)
-                              AND now_has.count + before.count >= coalesce(l.min_count, 0)
-                  ELSE now_has.fen + before.fen >= l.min_fen OR now_has.count + before.count >= l.min_count END)
+     WHERE e.rank > array_position('{iron,bronze,silver,gold}'::text[], held.shop_level) - 1
 )
 SELECT c.bucket, c.member_id, c.partner_id, c.kind, c.source_ref, r.member_id IS NOT NULL AS risen
   FROM counted AS c

@@ -13,8 +13,8 @@ from points.earning import service as earning
 from points.earning.model import Activity, Earned
 from points.ledger import service as ledger
 from points.membership import service
-from points.membership.model import Deed, Scheme
-from points.membership.rules import OccurredInFuture, OccurredTooLongAgo, window_of
+from points.membership.model import Deed, Scheme, ShopLevel, Threshold
+from points.membership.rules import OccurredInFuture, OccurredTooLongAgo, shop_level_of, window_of
 
 Club = Any
 
@@ -60,6 +60,44 @@ async def test_who_qualifies_rises_at_once(club: Club) -> None:
     assert (await club.tier(member), await club.tier(other)) == ("silver", "bronze")
     assert await club.reasons(other) == ["enrolled"]
     assert await club.contradictions([member, other]) == []
+
+
+@pytest.mark.parametrize(
+    ("needs", "levels", "deeds", "shop_level"),
+    [
+        ("any", {"min_fen": (10, 20, 30), "min_count": (2, 4, 6)}, [10], "bronze"),
+        ("any", {"min_fen": (10, 20, 30), "min_count": (2, 4, 6)}, [1, 1], "bronze"),
+        ("any", {"min_fen": (10, 20, 30), "min_count": (2, 4, 6)}, [30], "gold"),
+        ("any", {"min_count": (2, 3, 4)}, [10**9], "iron"),
+        ("any", {"min_count": (2, 3, 4)}, [0, 0, 0], "silver"),
+        ("all", {"min_count": (2, 3, 4)}, [0, 0, 0, 0], "gold"),
+        ("all", {"min_fen": (10, 10, 10)}, [9], "iron"),
+        ("all", {"min_fen": (10, 10, 10)}, [10], "gold"),
+    ],
+)
+async def test_the_statement_notices_who_meets_a_level_as_the_rules_do(
+    club: Club, needs: Any, levels: dict[str, tuple[int, ...]], deeds: list[int], shop_level: str
+) -> None:
+    names: tuple[ShopLevel, ...] = ("bronze", "silver", "gold")
+    scheme = Scheme(
+        version=0,
+        window_kind="calendar",
+        window_months=12,
+        needs=needs,
+        validity_months=1,
+        grace_days=0,
+        levels={
+            name: Threshold(**{kind: values[place] for kind, values in levels.items()})
+            for place, name in enumerate(names)
+        },
+    )
+    await club.use_scheme(scheme)
+    member = await club.enrol("comm")
+    await club.record(*(club.deed(member, fen) for fen in deeds))
+    assert shop_level_of(scheme, fen=sum(deeds), count=len(deeds)) == shop_level
+    standing = (await service.list_standings(club.connection, [member]))[member.member_id]
+    assert standing.shop_level == shop_level
+    assert await club.contradictions([member]) == []
 
 
 async def test_what_is_outside_the_window_does_not_raise(club: Club) -> None:
