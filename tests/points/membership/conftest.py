@@ -10,7 +10,9 @@ import pytest
 from kernel.calendar import business_date
 from kernel.caller import MemberRef
 from kernel.database import Connection
+from kernel.jobs import Run
 from points.membership import service
+from points.membership.evaluation import evaluate
 from points.membership.model import BankLevel, Deed, Scheme, ShopLevel, Threshold, Verdict
 
 #: bronze from 2 deeds of together 10 yuan
@@ -93,6 +95,14 @@ class Club:
             self.connection, members, day=on, cause="evaluation", now=now or self.now
         )
         return [verdict for _, verdict in decided]
+
+    async def night(self, day: date, now: datetime) -> None:
+        """The evaluation of a date, over every member there is."""
+        cursor, finished = None, False
+        while not finished:
+            run = Run(job="evaluation", business_on=day, lane=0, lanes=1, cursor=cursor)
+            cursor = (await evaluate(self.connection, run, now)).cursor
+            finished = cursor is None
 
     async def contradictions(self, members: Sequence[MemberRef]) -> list[str]:
         """The views of the books that name one of these members."""

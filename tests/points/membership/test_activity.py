@@ -176,6 +176,29 @@ async def test_refunds_reduce_what_counted_and_never_below_zero(club: Club) -> N
     assert await club.contradictions([member]) == []
 
 
+async def test_a_batch_of_earnings_counts_by_one_statement_however_many(club: Club) -> None:
+    members = [await club.enrol() for _ in range(3)]
+
+    async def cost_of(count: int) -> int:
+        activities = [
+            Activity(
+                member=members[n % 3],
+                source_ref=str(uuid4()),
+                kind="purchase",
+                occurred_at=club.now,
+                amount_fen=100,
+            )
+            for n in range(count)
+        ]
+        statements: list[str] = []
+        with club.connection.query_logger(lambda record: statements.append(record.query)):
+            await earning.earn(club.connection, activities, partner_id=club.partner_id, now=club.now)
+            await asyncio.sleep(0)  # the driver tells of a statement after it
+        return sum("membership_activity" in statement for statement in statements)
+
+    assert await cost_of(1) == await cost_of(60) == 1
+
+
 async def test_spending_points_leaves_activity_alone(club: Club) -> None:
     member = await club.enrol()
     await earn(club, member, 100_000, "order-1")

@@ -10,9 +10,7 @@ import pytest
 from kernel.caller import MemberRef
 from kernel.database import Pool, transaction
 from kernel.errors import Refusal
-from kernel.jobs import Run
 from points.membership import service
-from points.membership.evaluation import evaluate
 from points.membership.model import Entitlement, Privilege
 from points.membership.rules import (
     BookedForPast,
@@ -53,10 +51,6 @@ async def rights(club: Club, member: MemberRef) -> list[Entitlement]:
     return sorted(found, key=lambda right: (right.kind, right.expires_at or club.now))
 
 
-async def night(club: Club, day: date, now: datetime) -> None:
-    await evaluate(club.connection, Run(job="evaluation", business_on=day, lane=0, lanes=1), now)
-
-
 async def book(club: Club, right: Entitlement, ref: str, **changes: Any) -> Entitlement:
     given = {"booked_for": TODAY, "quantity": 1, "now": club.now, "partner_id": club.partner_id} | changes
     booked, _ = await service.book_entitlement(
@@ -84,7 +78,7 @@ async def test_a_tier_gives_its_rights_once_for_each_period(club: Club) -> None:
     gold, silver = await club.enrol("comm", "gold"), await club.enrol("comm", "silver")
     start = await club.enrol("express")
     for _ in range(2):
-        await night(club, TODAY, club.now)
+        await club.night(TODAY, club.now)
     assert [(r.kind, r.quantity, r.expires_at) for r in await rights(club, gold)] == [
         ("check_up", 1, datetime.fromisoformat("2027-01-01T00:00:00+08:00")),
         ("golf", 3, datetime.fromisoformat("2027-01-01T00:00:00+08:00")),
@@ -93,7 +87,7 @@ async def test_a_tier_gives_its_rights_once_for_each_period(club: Club) -> None:
     assert [(r.kind, r.quantity) for r in await rights(club, silver)] == [("lounge", 1)]
     assert await rights(club, start) == []
     december = datetime.fromisoformat("2026-12-01T00:45:00+08:00")
-    await night(club, date(2026, 11, 30), december)
+    await club.night(date(2026, 11, 30), december)
     assert [(r.kind, r.quantity) for r in await rights(club, gold)] == [
         *(("check_up", 1), ("golf", 3), ("lounge", 2), ("lounge", 2))
     ]
@@ -103,7 +97,7 @@ async def test_who_rises_has_the_rights_at_once_and_the_better_quota(club: Club)
     await club.use_scheme()
     await give(club, ("bronze", "lounge", 1, "month"), ("silver", "lounge", 3, "month"))
     member = await club.enrol("comm")
-    await night(club, TODAY, club.now)
+    await club.night(TODAY, club.now)
     (right,) = await rights(club, member)
     await use(club, right, "u1")
     await club.record(*(club.deed(member, 600) for _ in range(4)))
@@ -115,11 +109,11 @@ async def test_a_booked_right_survives_a_fall_and_the_rest_runs_out_with_its_per
     await give(club, ("gold", "golf", 3, "year"))
     member = await club.enrol("comm", "gold")
     later = club.after(395)
-    await night(club, TODAY, later - timedelta(days=1))
+    await club.night(TODAY, later - timedelta(days=1))
     (right,) = await rights(club, member)
     visit = date(2027, 12, 24)
     await book(club, right, "b1", booked_for=visit, now=later - timedelta(days=1))
-    await night(club, date(2027, 12, 20), later)
+    await club.night(date(2027, 12, 20), later)
     assert await club.tier(member) == "silver"
     (right,) = await rights(club, member)
     assert (right.booked, right.left) == (1, 2)
@@ -129,14 +123,14 @@ async def test_a_booked_right_survives_a_fall_and_the_rest_runs_out_with_its_per
     assert (used.used, used.booked, used.left) == (1, 0, 2)
     with pytest.raises(EntitlementExpired):
         await use(club, right, "u2", now=datetime.fromisoformat("2028-01-01T00:00:00+08:00"))
-    await night(club, date(2028, 1, 1), datetime.fromisoformat("2028-01-02T00:45:00+08:00"))
+    await club.night(date(2028, 1, 1), datetime.fromisoformat("2028-01-02T00:45:00+08:00"))
     assert len(await rights(club, member)) == 1, "the next year gives nothing to silver"
 
 
 async def test_fraud_withdraws_what_is_not_booked(club: Club) -> None:
     await give(club, ("gold", "golf", 5, "year"))
     member = await club.enrol("comm", "gold")
-    await night(club, TODAY, club.now)
+    await club.night(TODAY, club.now)
     (right,) = await rights(club, member)
     await use(club, right, "u1")
     await book(club, right, "b1")
@@ -210,7 +204,7 @@ async def test_bookings_are_refused_each_for_its_reason(club: Club) -> None:
 async def test_a_cancelled_booking_frees_its_uses(club: Club) -> None:
     await give(club, ("gold", "golf", 1, "year"))
     member = await club.enrol("comm", "gold")
-    await night(club, TODAY, club.now)
+    await club.night(TODAY, club.now)
     (right,) = await rights(club, member)
     assert (await book(club, right, "b1")).left == 0
     await service.cancel_booking(

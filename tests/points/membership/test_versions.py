@@ -9,9 +9,7 @@ from msgspec.structs import replace
 
 from kernel.database import Connection
 from kernel.errors import Refusal
-from kernel.jobs import Run
 from points.membership import service
-from points.membership.evaluation import evaluate
 from points.membership.model import BANK_LEVELS, SHOP_LEVELS, Cell, Matrix, Scheme, Threshold
 from points.membership.version_rules import (
     EffectiveInPast,
@@ -185,8 +183,7 @@ async def test_the_simulation_is_what_the_switch_then_does(club: Club) -> None:
 
     await switch(club, "matrix", version, day)
     await switch(club, "scheme", scheme.version, day)
-    step = await evaluate(club.connection, Run(job="evaluation", business_on=day, lane=0, lanes=1), later)
-    assert step.cursor is None
+    await club.night(day, later)
     tiers = {row[0]: row[1] for row in before}
     moved: dict[tuple[str, str], int] = {}
     for member_id, tier, _, _ in await state(club):
