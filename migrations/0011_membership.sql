@@ -125,12 +125,14 @@ ALTER TABLE membership_matrix
 GRANT INSERT ON membership_matrix TO tessera_app;
 
 -- How activity becomes a shop level. The window is so many calendar months up to the present one (`rolling`), or the
--- present calendar year up to it. `needs`: of a level's two thresholds all, or any.
+-- present calendar year up to it. `needs`: of a level's two thresholds all, or any. `rises`: whether activity raises a tier
+-- at once or at the evaluation.
 CREATE TABLE membership_scheme (
     version         int  PRIMARY KEY,
     window_kind     text NOT NULL CHECK (window_kind IN ('rolling', 'calendar')),
     window_months   int  NOT NULL CHECK (window_months BETWEEN 1 AND 36),
     needs           text NOT NULL CHECK (needs IN ('all', 'any')),
+    rises           text NOT NULL CHECK (rises IN ('at_once', 'at_evaluation')),
     validity_months int  NOT NULL CHECK (validity_months BETWEEN 1 AND 60),
     grace_days      int  NOT NULL CHECK (grace_days BETWEEN 0 AND 366),
     CHECK (window_kind = 'rolling' OR window_months = 12)
@@ -160,8 +162,8 @@ CREATE TABLE membership_privilege (
 );
 GRANT SELECT, INSERT ON membership_privilege TO tessera_app;
 
-INSERT INTO membership_scheme (version, window_kind, window_months, needs, validity_months, grace_days)
-VALUES (1, 'rolling', 12, 'all', 12, 30);
+INSERT INTO membership_scheme (version, window_kind, window_months, needs, rises, validity_months, grace_days)
+VALUES (1, 'rolling', 12, 'all', 'at_evaluation', 12, 30);
 INSERT INTO membership_scheme_level (version, shop_level, rank, min_fen, min_count) VALUES
     (1, 'bronze', 1, 5000000, 12), (1, 'silver', 2, 15000000, 24), (1, 'gold', 3, 40000000, 48);
 INSERT INTO membership_version (kind, version, parts, proposed_by, proposed_at) VALUES

@@ -56,6 +56,7 @@ class SchemeFile(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     window_kind: Literal["rolling", "calendar"]
     window_months: int
     needs: Literal["all", "any"]
+    rises: Literal["at_once", "at_evaluation"]
     validity_months: int
     grace_days: int
     levels: dict[ShopLevel, Threshold]

@@ -1,4 +1,4 @@
-"""Activity: what members do counts once by month, and whoever thereby earns a better tier has it at once."""
+"""Activity: what members do counts once by month, and may raise a tier at once."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -23,7 +23,8 @@ async def record_activity(
 ) -> list[bool]:
     """Count what several partners report, each once for ever; True for what counted now, in the order of `reported`.
 
-    Who meets a higher shop level is judged in the same transaction. What was posted with it earned by the tier before.
+    Where the scheme raises at once, who meets a higher shop level is judged in the same transaction; what was posted with
+    it earned by the tier before.
     """
     if not reported:
         return []

@@ -12,7 +12,8 @@ from points.membership.rules import month_of
 # One statement for many deeds. First the deeds, in key order, so that batches with the same ones wait in one direction;
 # then the months, in key order too. What counted comes back with whether its member now meets a shop level above the one
 # held: the months just moved as they are, the others as the statement finds them, each read by key (OFFSET 0 keeps any
-# plan to that), and of the members only those who meet a level at all.
+# plan to that), and of the members only those who meet a level at all. A scheme whose tiers rise
+# at the evaluation needs nothing of this.
 RECORD_DEEDS = """
 WITH counted AS (
     INSERT INTO membership_activity (
@@ -41,7 +42,7 @@ WITH counted AS (
       FROM membership_scheme AS s
       JOIN membership_scheme_level AS l ON l.version = s.version
      CROSS JOIN LATERAL (SELECT CASE s.needs WHEN 'all' THEN 0 ELSE 9223372036854775807 END AS never) AS t
-     WHERE s.version = membership_version_on('scheme', $11)
+     WHERE s.version = membership_version_on('scheme', $11) AND s.rises = 'at_once'
      GROUP BY s.version
 ), earned AS MATERIALIZED (
     SELECT has.bucket, has.member_id,

@@ -86,6 +86,8 @@ class Scheme(Struct, frozen=True, kw_only=True):
     window_months: int
     #: of a level's thresholds
     needs: Literal["all", "any"]
+    #: when activity raises a tier; at once what arrives later the same day earns by the new one
+    rises: Literal["at_once", "at_evaluation"] = "at_evaluation"
     validity_months: int
     #: how long a tier outlives its validity
     grace_days: int

@@ -44,8 +44,8 @@ SELECT $1, c.* FROM unnest($2::text[], $3::text[], $4::text[], $5::int[]) AS c
 """
 
 INSERT_SCHEME = """
-INSERT INTO membership_scheme (version, window_kind, window_months, needs, validity_months, grace_days)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO membership_scheme (version, window_kind, window_months, needs, rises, validity_months, grace_days)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 
 INSERT_SCHEME_LEVELS = """
@@ -120,7 +120,14 @@ async def insert_cells(connection: Connection, matrix: Matrix) -> None:
 async def insert_scheme(connection: Connection, scheme: Scheme, *, ranks: Sequence[ShopLevel]) -> None:
     s = scheme
     await connection.execute(
-        INSERT_SCHEME, s.version, s.window_kind, s.window_months, s.needs, s.validity_months, s.grace_days
+        INSERT_SCHEME,
+        s.version,
+        s.window_kind,
+        s.window_months,
+        s.needs,
+        s.rises,
+        s.validity_months,
+        s.grace_days,
     )
     await connection.execute(
         INSERT_SCHEME_LEVELS,

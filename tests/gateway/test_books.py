@@ -297,6 +297,10 @@ class Day:
             for n in range(12)
         ]
         outcomes = await earning.earn(connection, orders, partner_id=partner_id, now=NOW)
+        risen = await membership.judge_members(
+            connection, [rising], day=date(2026, 11, 20), cause="evaluation", now=NOW
+        )
+        assert [verdict.reason for _, verdict in risen] == ["upgraded"]
         for earned, fen in zip(outcomes[:2], (500_000, 1), strict=True):
             assert isinstance(earned, Earned)
             await earning.reverse(

@@ -43,6 +43,15 @@ async def member_of(runtime: Runtime, sub: str) -> tuple[Any, MemberRef]:
     return row["partner_id"], MemberRef(member_id=row["member_id"], bucket=row["bucket"])
 
 
+async def evaluate(runtime: Runtime, sub: str) -> None:
+    _, member = await member_of(runtime, sub)
+    now = runtime.clock.now()
+    async with transaction(runtime.pool) as connection:
+        await membership.judge_members(
+            connection, [member], day=business_date(now), cause="evaluation", now=now
+        )
+
+
 def deed(runtime: Runtime, fen: int = 100, **changes: Any) -> dict[str, Any]:
     occurred_at = runtime.clock.now().isoformat()
     return {
@@ -138,12 +147,16 @@ async def test_an_earning_counts_and_its_refund_takes_it_back(
     assert (missing["missing_fen"], missing["missing_count"]) == (5_000_000, 12)
 
 
-async def test_who_qualifies_has_a_better_tier_at_the_next_call(
+async def test_who_qualifies_has_a_better_tier_after_the_evaluation(
     partner: PartnerClient, runtime: Runtime
 ) -> None:
     sub = await bind(partner)
     items = [deed(runtime, 500_000, member=sub) for _ in range(12)]
     await partner.post("/v1/activity/batch", {"items": items})
+    assert (await partner.get(f"/v1/members/{sub}/membership"))["tier"] == "start", (
+        "it rises at the evaluation"
+    )
+    await evaluate(runtime, sub)
     standing = await partner.get(f"/v1/members/{sub}/membership")
     assert (standing["tier"], standing["shop_level"], standing["multiplier_pct"]) == ("bronze", "bronze", 105)
     assert standing["reasons"] == ["upgraded", "qualified"]
@@ -408,6 +421,7 @@ async def test_schemes_and_privileges_come_from_files_too(
         "window_kind": "calendar",
         "window_months": 12,
         "needs": "any",
+        "rises": "at_once",
         "validity_months": 12,
         "grace_days": 14,
         "levels": levels,

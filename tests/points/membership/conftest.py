@@ -21,6 +21,7 @@ SMALL = Scheme(
     window_kind="rolling",
     window_months=12,
     needs="all",
+    rises="at_once",
     validity_months=12,
     grace_days=30,
     levels={
@@ -38,6 +39,7 @@ class Club:
         self.connection = connection
         self.now = now
         self.partner_id = uuid4()
+        self.scheme = SMALL
 
     async def use_scheme(self, scheme: Scheme = SMALL) -> int:
         proposal = await service.propose_scheme(self.connection, scheme, by="maker", now=self.now)

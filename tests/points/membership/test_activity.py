@@ -6,6 +6,7 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from msgspec.structs import replace
 
 from kernel.database import Connection, Pool, transaction
 from kernel.errors import Refusal
@@ -84,6 +85,7 @@ async def test_the_statement_notices_who_meets_a_level_as_the_rules_do(
         window_kind="calendar",
         window_months=12,
         needs=needs,
+        rises="at_once",
         validity_months=1,
         grace_days=0,
         levels={
@@ -98,6 +100,17 @@ async def test_the_statement_notices_who_meets_a_level_as_the_rules_do(
     standing = (await service.list_standings(club.connection, [member]))[member.member_id]
     assert standing.shop_level == shop_level
     assert await club.contradictions([member]) == []
+
+
+async def test_where_tiers_rise_at_the_evaluation_a_day_earns_by_the_tier_of_its_morning(club: Club) -> None:
+    await club.use_scheme(replace(club.scheme, rises="at_evaluation"))
+    member = await club.enrol("comm")
+    for number in range(4):
+        earned = await earn(club, member, 100_000, f"order-{number}")
+        assert isinstance(earned, Earned) and earned.points == 1_050
+    assert await club.reasons(member) == ["enrolled"]
+    (verdict,) = await club.evaluate(member, on=date(2026, 11, 20))
+    assert (verdict.reason, verdict.tier) == ("upgraded", "silver")
 
 
 async def test_what_is_outside_the_window_does_not_raise(club: Club) -> None:

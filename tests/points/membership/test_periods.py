@@ -209,6 +209,7 @@ async def test_an_evaluation_and_purchases_go_past_each_other(pool: Pool, now: d
             await service.judge_members(connection, members, day=now.date(), cause="evaluation", now=now)
 
     await asyncio.gather(*(work(number) for number in range(12) for work in (purchase, look)))
+    await look(0)
     async with transaction(pool) as connection:
         standings = await service.list_standings(connection, members)
     assert {standing.shop_level for standing in standings.values()} == {"bronze"}
