@@ -9,10 +9,13 @@ from gateway.cli import (
     arithmetic,
     books,
     demo,
+    funders,
     import_orders,
     jobs,
     members,
     migration,
+    points,
+    rewards,
     sandbox,
     serving,
 )
@@ -22,7 +25,21 @@ from kernel.settings import SettingsError
 from kernel.supervisor import SupervisorError
 from kernel.vault import VaultError
 
-COMMANDS = (serving, demo, migration, sandbox, admin, books, jobs, members, import_orders, arithmetic)
+COMMANDS = (
+    serving,
+    demo,
+    migration,
+    sandbox,
+    admin,
+    books,
+    jobs,
+    members,
+    points,
+    funders,
+    rewards,
+    import_orders,
+    arithmetic,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -11,7 +11,7 @@ from kernel.ids import new_id, to_wire
 from points.earning.model import Activity, Earned
 from points.earning.rules import RULE, SourceAlreadyEarned, grants_of
 from points.ledger import service as ledger
-from points.ledger.model import EarnOutcome, EarnPosting, Manager, Reversal, Side
+from points.ledger.model import EarnOutcome, EarnPosting
 from points.membership import service as membership
 from points.membership.model import Deed, Standing
 from points.membership.rules import check_occurred_at
@@ -35,51 +35,31 @@ async def earn_each(
         _decide(item, standings.get(item.member.member_id), partner_id, now) for partner_id, item in reported
     ]
     postings = [decision for decision in decided if isinstance(decision, EarnPosting)]
-    outcomes = await ledger.post_earnings(connection, postings, now=now)
-    posted = [posting for posting, outcome in zip(postings, outcomes, strict=True) if outcome.posted]
+    outcomes = await ledger.post_funded_earnings(connection, postings, now=now)
+    posted = [
+        posting
+        for posting, outcome in (pair for pair in outcomes if not isinstance(pair, Refusal))
+        if outcome.posted
+    ]
     await membership.record_activity(
         connection, [(posting.partner_id, _deed(posting)) for posting in posted], now=now
     )
     answers = iter(outcomes)
-    return [
-        _answer(decision, next(answers)) if isinstance(decision, EarnPosting) else decision
-        for decision in decided
-    ]
+    return [_answer(next(answers)) if isinstance(decision, EarnPosting) else decision for decision in decided]
 
 
-async def reverse(
-    connection: Connection,
-    *,
-    operation_id: UUID,
-    partner_id: UUID,
-    side: Side,
-    refund_ref: str,
-    refunded_fen: int,
-    manager: Manager | None = None,
-    now: datetime,
-) -> Reversal:
-    """Undo the share that a refund stands for: the ledger's reversal and, of an earning, the activity it counted as."""
-    reversal = await ledger.reverse(
-        connection,
-        operation_id=operation_id,
-        partner_id=partner_id,
-        side=side,
-        refund_ref=refund_ref,
-        refunded_fen=refunded_fen,
-        manager=manager,
-        now=now,
-    )
-    if side == "earn":
-        source = await ledger.find_source(connection, operation_id=operation_id, partner_id=partner_id)
-        await membership.undo_activity(
-            connection,
-            source.member,
-            partner_id=partner_id,
-            kind=source.kind,
-            source_ref=source.source_ref,
-            fen=refunded_fen,
-        )
-    return reversal
+async def preview_earning(
+    connection: Connection, item: Activity, *, partner_id: UUID, now: datetime
+) -> Earned:
+    """What `earn` would answer at this moment; nothing is written, and lots have no names yet."""
+    standings = await membership.list_standings(connection, [item.member])
+    decided = _decide(item, standings.get(item.member.member_id), partner_id, now)
+    if isinstance(decided, Refusal):
+        raise decided
+    answer = _answer((decided, await ledger.preview_earning(connection, decided, now=now)))
+    if isinstance(answer, Refusal):
+        raise answer
+    return answer
 
 
 def _decide(
@@ -121,7 +101,10 @@ def _deed(posting: EarnPosting) -> Deed:
     )
 
 
-def _answer(posting: EarnPosting, outcome: EarnOutcome) -> Earned | Refusal:
+def _answer(posted: tuple[EarnPosting, EarnOutcome] | Refusal) -> Earned | Refusal:
+    if isinstance(posted, Refusal):
+        return posted
+    posting, outcome = posted
     if not outcome.posted:
         return SourceAlreadyEarned(operation_id=to_wire("ent", outcome.operation_id))
     return Earned(

@@ -1,4 +1,4 @@
-"""The ledger over HTTP: balances, entries, quotes and holds."""
+"""The ledger over HTTP: balances, entries, quotes, spends and holds."""
 
 from datetime import datetime
 
@@ -11,7 +11,7 @@ from kernel.database import Connection
 from kernel.ids import from_wire, to_wire
 from kernel.pages import CursorSeal, Page, check_limit
 from kernel.together import Writer
-from points.ledger import service
+from points.ledger import handlers_batches, handlers_dry_runs, handlers_transfers, service
 from points.ledger.bodies import (
     CapturedView,
     EntryView,
@@ -22,14 +22,16 @@ from points.ledger.bodies import (
     PointsView,
     QuoteRequest,
     ReleasedView,
+    SpendRequest,
+    SpendView,
 )
 from points.ledger.model import (
-    POINTS_PER_YUAN,
+    POINTS,
     Balance,
     ExpiringPoints,
     ListedEntry,
 )
-from points.ledger.postings import CAPTURES, HOLDS, RELEASES, SPEND, Capture, view_hold
+from points.ledger.postings import CAPTURES, HOLDS, RELEASES, SPEND, SPENDS, Capture, view_hold
 
 READ = "members:read"
 
@@ -43,12 +45,14 @@ async def read_points(
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
     now: NamedDependency[datetime],
+    point_type: FromQuery[str] = POINTS.name,
 ) -> PointsView:
-    """Read a member's points and what of them ends next."""
+    """Read a member's points of one type and what of them ends next."""
     member = await subjects.resolve_one(connection, caller, sub, scope=READ, now=now)
-    balance = await service.read_balance(connection, member, now=now)
-    expiring = await service.list_expiring(connection, member, limit=EXPIRING_MAX, now=now)
-    return _points(balance, expiring, now)
+    code = (await service.find_point_type(connection, point_type)).code
+    balance = await service.read_balance(connection, member, point_type=code, now=now)
+    expiring = await service.list_expiring(connection, member, limit=EXPIRING_MAX, point_type=code, now=now)
+    return _points(balance, expiring, point_type, now)
 
 
 @get("/v1/members/{sub:str}/points/entries", scope=READ, level="A1")
@@ -61,14 +65,21 @@ async def list_entries(
     now: NamedDependency[datetime],
     limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
+    point_type: FromQuery[str] = POINTS.name,
 ) -> Page[EntryView]:
-    """List what your operations entered in a member's wallet, newest first."""
+    """List what your operations entered in a member's wallet of one type, newest first."""
     check_limit(limit)
     member = await subjects.resolve_one(connection, caller, sub, scope=READ, now=now)
-    binding = f"{caller.client_id}:entries:{sub}"
+    code = (await service.find_point_type(connection, point_type)).code
+    binding = f"{caller.client_id}:entries:{sub}:{code}"
     before = None if cursor is None else int(cursors.open(binding, cursor))
     found = await service.list_entries(
-        connection, member, partner_id=caller.partner_id, before_seq=before, limit=limit + 1
+        connection,
+        member,
+        partner_id=caller.partner_id,
+        before_seq=before,
+        limit=limit + 1,
+        point_type=code,
     )
     more = cursors.seal(binding, found[limit - 1].seq) if len(found) > limit else None
     return Page(data=[_entry(entry) for entry in found[:limit]], next_cursor=more)
@@ -84,11 +95,22 @@ async def quote_points(
 ) -> PointsQuote:
     """Say how many points an order could be paid with."""
     member = await subjects.resolve_one(connection, caller, data.member, scope=SPEND, now=now)
-    balance = await service.read_balance(connection, member, now=now)
-    points = min(balance.available_points, data.order_amount_fen * POINTS_PER_YUAN // 100)
+    point_type = await service.find_point_type(connection, data.point_type)
+    balance = await service.read_balance(connection, member, point_type=point_type.code, now=now)
+    payable = data.order_amount_fen * 1_000_000 // point_type.value_fen_e6
+    points = min(balance.available_points, payable)
     return PointsQuote(
-        max_points=points, value_fen=service.value_fen(points), points_per_yuan=POINTS_PER_YUAN
+        max_points=points,
+        value_fen=service.value_fen(points, point_type),
+        points_per_yuan=100_000_000 // point_type.value_fen_e6,
+        point_type=point_type.name,
     )
+
+
+@post("/v1/points/spends", scope=SPEND, idempotent=True, together=True, level="A2")
+async def spend_points(data: JSONBody[SpendRequest], writer: NamedDependency[Writer]) -> SpendView:
+    """Spend points at once."""
+    return await writer.post(SPENDS, data)
 
 
 @post("/v1/points/holds", scope=SPEND, idempotent=True, together=True, level="A2")
@@ -134,7 +156,7 @@ async def release_hold(id: FromPath[str], writer: NamedDependency[Writer]) -> Re
     return await writer.post(RELEASES, id)
 
 
-def _points(balance: Balance, expiring: list[ExpiringPoints], at: datetime) -> PointsView:
+def _points(balance: Balance, expiring: list[ExpiringPoints], point_type: str, at: datetime) -> PointsView:
     return PointsView(
         available_points=balance.available_points,
         held_points=balance.held_points,
@@ -142,6 +164,7 @@ def _points(balance: Balance, expiring: list[ExpiringPoints], at: datetime) -> P
         arrears_points=balance.arrears_points,
         expiring=expiring,
         as_of=at,
+        point_type=point_type,
     )
 
 
@@ -165,8 +188,12 @@ routes = [
     read_points,
     list_entries,
     quote_points,
+    spend_points,
     place_hold,
     read_hold,
     capture_hold,
     release_hold,
+    *handlers_batches.routes,
+    *handlers_dry_runs.routes,
+    *handlers_transfers.routes,
 ]

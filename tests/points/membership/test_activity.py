@@ -10,6 +10,7 @@ from msgspec.structs import replace
 
 from kernel.database import Connection, Pool, transaction
 from kernel.errors import Refusal
+from points.earning import reversals
 from points.earning import service as earning
 from points.earning.model import Activity, Earned
 from points.ledger import service as ledger
@@ -159,7 +160,7 @@ async def test_an_earning_counts_as_activity_and_never_twice(club: Club) -> None
 
 async def undo(club: Club, earned: Earned | Refusal, fen: int) -> None:
     assert isinstance(earned, Earned)
-    await earning.reverse(
+    await reversals.reverse(
         club.connection,
         operation_id=earned.operation_id,
         partner_id=club.partner_id,
@@ -226,7 +227,7 @@ async def test_spending_points_leaves_activity_alone(club: Club) -> None:
     )
     await ledger.capture_hold(club.connection, hold_id=hold.id, partner_id=club.partner_id, now=club.now)
     assert await club.counted(member) == [("2026-11-01", 100_000, 1)]
-    await earning.reverse(
+    await reversals.reverse(
         club.connection,
         operation_id=hold.id,
         partner_id=club.partner_id,
@@ -246,7 +247,7 @@ async def test_a_refund_after_a_tier_change_reverses_what_was_granted(club: Club
     for ref in ("order-2", "order-3", "order-4"):
         await earn(club, member, 100, ref)
     assert await club.tier(member) == "silver"
-    reversal = await earning.reverse(
+    reversal = await reversals.reverse(
         club.connection,
         operation_id=before.operation_id,
         partner_id=club.partner_id,
