@@ -17,7 +17,6 @@ from points.earning.rules import (
     base_points,
     beginning_of_points,
     cap,
-    check_occurred_at,
     check_rule_version,
     effective_moment,
     end_of_points,
@@ -27,6 +26,7 @@ from points.earning.rules import (
 from points.earning.stacking import Bonus, applies, bonus_points, check_named, split
 from points.ledger.model import EarnPosting, Grant
 from points.membership.model import Standing
+from points.membership.rules import check_occurred_at
 
 
 class Draft(Struct, frozen=True, kw_only=True):

@@ -5,7 +5,7 @@ from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from kernel.calendar import add_months, business_date, start_of_day
-from kernel.errors import Conflict, Unprocessable
+from kernel.errors import Conflict
 from points.earning.model import Activity, EarningRule, LotTerms
 from points.ledger.model import VALUE_FEN_E6, Grant
 
@@ -17,17 +17,6 @@ RULE = EarningRule(
     in_force_from=datetime(1999, 12, 31, 16, tzinfo=UTC),
 )
 
-AHEAD_MAX = timedelta(minutes=5)
-AGE_MAX = timedelta(days=730)
-
-
-class OccurredInFuture(Unprocessable):
-    """The activity lies in the future."""
-
-
-class OccurredTooLongAgo(Unprocessable):
-    """The activity is more than 730 days old."""
-
 
 class SourceAlreadyEarned(Conflict):
     """This event has already earned points; an event earns once for ever."""
@@ -35,14 +24,6 @@ class SourceAlreadyEarned(Conflict):
 
 class RuleVersionStale(Conflict):
     """Another version of the earning rules is in force for this activity than the request expects."""
-
-
-def check_occurred_at(occurred_at: datetime, now: datetime) -> None:
-    """A partner's clock may run five minutes ahead; what is older than two years earns nothing any more."""
-    if occurred_at > now + AHEAD_MAX:
-        raise OccurredInFuture
-    if now - occurred_at > AGE_MAX:
-        raise OccurredTooLongAgo
 
 
 def effective_moment(occurred_at: datetime, now: datetime) -> datetime:

@@ -16,6 +16,7 @@ from points.earning.rules import SourceAlreadyEarned
 from points.ledger import service as ledger
 from points.ledger.model import EarnOutcome, EarnPosting
 from points.membership import service as membership
+from points.membership.model import Deed
 
 
 async def earn(
@@ -50,6 +51,10 @@ async def earn_each(
     if scarce:
         unused = [one.draft for one in results if isinstance(one, Posted) and not one.outcome.posted]
         await give_back(connection, unused, now=now)
+    done = [one.posting for one in results if isinstance(one, Posted) and one.outcome.posted]
+    await membership.record_activity(
+        connection, [(posting.partner_id, _deed(posting)) for posting in done], now=now
+    )
     return [one if isinstance(one, Refusal) else _answer(one.posting, one.outcome) for one in results]
 
 
@@ -69,6 +74,18 @@ async def preview_earning(
     if isinstance(answer, Refusal):
         raise answer
     return answer
+
+
+def _deed(posting: EarnPosting) -> Deed:
+    return Deed(
+        member=posting.member,
+        kind=posting.source_kind,
+        source_ref=posting.source_ref,
+        occurred_at=posting.occurred_at,
+        amount_fen=posting.amount_fen,
+        own_card=posting.own_card,
+        category=posting.category,
+    )
 
 
 def _answer(posting: EarnPosting, outcome: EarnOutcome) -> Earned | Refusal:
