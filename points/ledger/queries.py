@@ -174,8 +174,10 @@ SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, cre
 FIND_OPERATION = """
 SELECT bucket, member_id, id, kind, partner_id, hold_id, source_kind, source_ref, reverses, refund_ref,
        amount_fen, points, rule_version, tier, multiplier_pct, own_card, category,
-       occurred_at, recorded_at, business_on, manager, point_type, calculation
-  FROM ledger_operation
+       occurred_at, recorded_at, business_on, manager, point_type, calculation,
+       EXISTS (SELECT FROM ledger_funding_draw AS d
+                WHERE d.bucket = o.bucket AND d.member_id = o.member_id AND d.operation_id = o.id) AS block_funded
+  FROM ledger_operation AS o
  WHERE id = $1 AND partner_id = $2
 """
 
