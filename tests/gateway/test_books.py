@@ -251,7 +251,7 @@ class Day:
         earned = await earning.earn(connection, activities, partner_id=self.partner_id, now=NOW)
         assert [one.points for one in earned if isinstance(one, Earned)] == [400, 350, 200]
         assert isinstance(earned[1], Earned)
-        await ledger.reverse(
+        await reversals.reverse(
             connection,
             operation_id=earned[1].operation_id,
             partner_id=self.partner_id,

@@ -447,3 +447,31 @@ async def test_fraud_is_found_by_a_duty_officer(command: Run, runtime: Runtime) 
     assert (await command("fraud", number, "--by", officer))[1] == [f"member {number} is start now"]
     assert (await command("fraud", number, "--by", officer))[1] == ["nothing to take"]
     assert "member_not_found" in (await command("fraud", str(2**62), "--by", officer))[1][-1]
+
+
+async def test_refunds_of_both_sides_and_in_batches_take_activity_back(
+    partner: PartnerClient, runtime: Runtime
+) -> None:
+    sub = await bind(partner)
+    first, second = [
+        await partner.post("/v1/points/earnings", deed(runtime, fen, member=sub)) for fen in (90_000, 7_000)
+    ]
+    hold = await partner.post("/v1/points/holds", {"member": sub, "points": 100, "order_ref": "o"})
+    await partner.post(f"/v1/points/holds/{hold['id']}/capture")
+    refund = {
+        "refund_ref": "r1",
+        "refunded_fen": 100,
+        "spend": {"id": hold["id"]},
+        "earning": {"operation_id": first["id"]},
+    }
+    await partner.post("/v1/points/refunds", refund)
+    missing = (await partner.get(f"/v1/members/{sub}/membership"))["next_level"]
+    assert (missing["missing_fen"], missing["missing_count"]) == (5_000_000 - 96_900, 10)
+    items = [
+        {"operation_id": earned["id"], "refund_ref": "r2", "refunded_fen": fen}
+        for earned, fen in ((second, 7_000), (first, 900), (first, 10**9))
+    ]
+    answer = await partner.post("/v1/points/reversals/batch", {"items": items})
+    assert [result["status"] for result in answer["results"]] == [201, 201, 409]
+    missing = (await partner.get(f"/v1/members/{sub}/membership"))["next_level"]
+    assert (missing["missing_fen"], missing["missing_count"]) == (5_000_000 - 89_000, 11)
