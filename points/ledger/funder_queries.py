@@ -106,26 +106,22 @@ SELECT alarm.block_id, alarm.low_ppm, f.code, f.partner_id
  ORDER BY alarm.block_id, alarm.low_ppm DESC
 """
 
-# Of every funder whose block paid for one of the operations, the blocks that its bucket has ever used: one of them may
-# have paid for whatever lot the reversal will take. No order: who locks orders.
+# Which blocks paid for the operations, by bucket. No order: who locks orders.
 LIST_BLOCKS_TO_LOCK = """
-SELECT DISTINCT d.bucket, b.id
+SELECT DISTINCT d.bucket, d.block_id AS id
   FROM unnest($1::smallint[], $2::bigint[], $3::uuid[]) AS o (bucket, member_id, id)
   JOIN ledger_funding_draw AS d ON d.bucket = o.bucket AND d.member_id = o.member_id AND d.operation_id = o.id
-  JOIN ledger_funder_block AS b ON b.funder_id = d.funder_id
- WHERE EXISTS (SELECT FROM ledger_budget_slot AS s WHERE s.bucket = d.bucket AND s.budget_id = b.id)
 """
 
-# What is left of draws on locked blocks; in the order of drawing, which is the order of the blocks.
+# What is left of an operation's draws; in the order of drawing, which is the order of the blocks.
 LIST_DRAWN = """
 SELECT d.operation_id, d.funder_id, d.block_id,
        sum(CASE WHEN d.by_operation = d.operation_id THEN d.points ELSE -d.points END)::bigint AS points
-  FROM (SELECT DISTINCT unnest($3::uuid[]) AS id) AS wanted
-  JOIN ledger_funding_draw AS d ON d.bucket = $1 AND d.member_id = $2 AND d.operation_id = wanted.id
+  FROM ledger_funding_draw AS d
   JOIN ledger_funder_block AS b ON b.id = d.block_id
- WHERE d.block_id = ANY ($4::uuid[])
+ WHERE d.bucket = $1 AND d.member_id = $2 AND d.operation_id = $3
  GROUP BY d.operation_id, d.funder_id, d.block_id, b.starts_on
- ORDER BY d.operation_id, b.starts_on, d.block_id
+ ORDER BY b.starts_on, d.block_id
 """
 
 RECORD_RETURNS = """
@@ -250,11 +246,9 @@ async def list_blocks_to_lock(
     return [(record["bucket"], record["id"]) for record in records]
 
 
-async def list_drawn(
-    connection: Connection, member: MemberRef, *, operation_ids: Sequence[UUID], block_ids: Sequence[UUID]
-) -> list[Drawn]:
-    """What these operations drew on these blocks and have not given back."""
-    records = await connection.fetch(LIST_DRAWN, member.bucket, member.member_id, operation_ids, block_ids)
+async def list_drawn(connection: Connection, operation: Operation) -> list[Drawn]:
+    """What this operation drew on blocks and has not given back."""
+    records = await connection.fetch(LIST_DRAWN, operation.bucket, operation.member_id, operation.id)
     return [read(record, Drawn) for record in records]
 
 

@@ -128,22 +128,18 @@ def fund_posting(
     return replace(posting, grants=tuple(grants))
 
 
-def share_returns(
-    drawn: Sequence[Drawn], takes: Sequence[Take], operation_id: UUID
-) -> list[tuple[Drawn, int]]:
-    """Which blocks get back the points that undoing `operation_id` takes from a member.
+def share_returns(drawn: Sequence[Drawn], takes: Sequence[Take]) -> list[tuple[Drawn, int]]:
+    """Which blocks get back the points that undoing an operation takes from a member: those it `drawn` on.
 
-    Each take goes to the blocks that paid for its own lot, then to those of the operation undone; what was drawn last
-    comes back first. Points that no block paid for go nowhere.
+    What was drawn last comes back first, whosever lots the points came from: an operation's draws are undone by its own
+    refunds and by no other's. Points that no block paid for go nowhere.
     """
     left = [one.points for one in drawn]
     for taken in takes:
         points = taken.points
-        for origin in (taken.lot.operation_id, operation_id):
-            for place in reversed(range(len(drawn))):
-                one = drawn[place]
-                if one.operation_id == origin and one.funder_id == taken.lot.funder_id:
-                    part = min(points, left[place])
-                    left[place] -= part
-                    points -= part
+        for place in reversed(range(len(drawn))):
+            if drawn[place].funder_id == taken.lot.funder_id:
+                part = min(points, left[place])
+                left[place] -= part
+                points -= part
     return [(one, one.points - rest) for one, rest in zip(drawn, left, strict=True) if rest < one.points]

@@ -135,13 +135,9 @@ async def record_draws(
     await enqueue(connection, events, now=now)
 
 
-async def lock_blocks(
-    connection: Connection, operations: Sequence[Operation], *, now: datetime
-) -> list[tuple[int, UUID]]:
+async def lock_blocks(connection: Connection, operations: Sequence[Operation], *, now: datetime) -> None:
     """Before wallets are locked: lock the blocks, by bucket, that may get points back when `operations` are undone."""
-    places = await queries.list_blocks_to_lock(connection, operations)
-    await budgets.lock(connection, places, now=now)
-    return places
+    await budgets.lock(connection, await queries.list_blocks_to_lock(connection, operations), now=now)
 
 
 async def return_draws(
@@ -149,18 +145,12 @@ async def return_draws(
     operation: Operation,
     takes: Sequence[Take],
     *,
-    block_ids: Sequence[UUID],
     by_operation: UUID,
     now: datetime,
 ) -> None:
-    """Points taken from the member go back to the blocks they came from; `takes` has what is owed, too."""
-    drawn = await queries.list_drawn(
-        connection,
-        operation.member,
-        operation_ids=[operation.id, *(taken.lot.operation_id for taken in takes)],
-        block_ids=block_ids,
-    )
-    returns = share_returns(drawn, takes, operation.id)
+    """Points taken from the member go back to the blocks that paid for the operation; `takes` has what is owed, too."""
+    drawn = await queries.list_drawn(connection, operation)
+    returns = share_returns(drawn, takes)
     if not returns:
         return
     await queries.record_returns(connection, operation.member, returns, by_operation=by_operation)

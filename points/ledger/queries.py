@@ -213,6 +213,20 @@ FIND_REFUND = """
 SELECT id FROM ledger_operation WHERE bucket = $1 AND member_id = $2 AND reverses = $3 AND refund_ref = $4
 """
 
+# What every funder has issued for an earning and not got back by its refunds. From the earning's first entry on: what
+# came before in the wallet has nothing to do with it. No order: read by funder.
+LIST_ISSUED = """
+SELECT e.funder_id, sum(CASE WHEN e.debit_account = 10 THEN e.points ELSE -e.points END)::bigint AS points
+  FROM ledger_entry AS e
+ WHERE e.bucket = $1 AND e.member_id = $2 AND e.point_type = $3 AND e.seq >= $5
+   AND e.operation_id = ANY (ARRAY(
+           SELECT o.id FROM ledger_operation AS o WHERE o.id = $4
+            UNION ALL
+           SELECT o.id FROM ledger_operation AS o WHERE o.bucket = $1 AND o.member_id = $2 AND o.reverses = $4))
+   AND 10 IN (e.debit_account, e.credit_account)
+ GROUP BY e.funder_id
+"""
+
 FIND_CLAIM = """
 SELECT operation_id
   FROM ledger_source_claim
@@ -350,6 +364,13 @@ async def read_reversible(connection: Connection, operation: Operation) -> Rever
     return read_if_any(found, Reversible) or Reversible(
         base_fen=operation.amount_fen, reversed_fen=0, base_points=operation.points, reversed_points=0
     )
+
+
+async def list_issued(connection: Connection, operation: Operation, *, first_seq: int) -> dict[int, int]:
+    """By funder: what the earning made it issue, less what refunds of it took back."""
+    o = operation
+    records = await connection.fetch(LIST_ISSUED, o.bucket, o.member_id, o.point_type, o.id, first_seq)
+    return {record["funder_id"]: record["points"] for record in records}
 
 
 async def move_reversible(connection: Connection, operation: Operation, *, fen: int, points: int) -> None:

@@ -1,6 +1,6 @@
 """Reversals: a refund claws back what an order earned, or restores what it spent. Many at a time or one."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Self
 from uuid import UUID
@@ -38,6 +38,7 @@ from points.ledger.rules import (
     check_manager,
     give_back,
     points_to_reverse,
+    share_missing,
     take_back,
 )
 
@@ -122,13 +123,14 @@ class Undoing:
         self.journal = journal
         self._done: list[tuple[Undoable, ReversalRequest, Reversal]] = []
         self._counts: dict[UUID, Reversible] = {}
+        #: by earning and funder, what refunds may still charge to the funder
+        self._rooms: dict[UUID, dict[int, int]] = {}
         self._pinned: dict[UUID, list[HoldLot]] = {}
         self._restored: list[tuple[Hold, list[Take]]] = []
         #: what goes back to campaigns' budgets
         self._returned: list[Want] = []
         #: what was taken of points that funders' blocks paid for
         self._taken: list[tuple[Operation, UUID, list[Take]]] = []
-        self._blocks: list[tuple[int, UUID]] = []
 
     @classmethod
     async def begin(cls, connection: Connection, targets: Sequence[Undoable], *, now: datetime) -> Self:
@@ -138,11 +140,10 @@ class Undoing:
         if drawn:
             await budgets.lock(connection, drawn, now=now)
         funded = [operation for operation in operations if operation.block_funded]
-        blocks = await funding.lock_blocks(connection, funded, now=now) if funded else []
+        if funded:
+            await funding.lock_blocks(connection, funded, now=now)
         wallets = await queries.lock_wallets(connection, [target.wallet for target in targets])
-        undoing = cls(connection, Journal(wallets, now=now), now=now)
-        undoing._blocks = blocks
-        return undoing
+        return cls(connection, Journal(wallets, now=now), now=now)
 
     @classmethod
     async def preview(cls, connection: Connection, targets: Sequence[Undoable], *, now: datetime) -> Self:
@@ -182,7 +183,10 @@ class Undoing:
         owed = 0
         if hold is None:
             origin = [lot for lot in lots if lot.operation_id == operation.id]
-            owed, taken = _claw_back(self.journal, reversal_id, live, origin, points)
+            room = await self._room(operation, origin, count)
+            owed, taken = _claw_back(self.journal, reversal_id, live, origin, room, points)
+            for one in taken:
+                room[one.lot.funder_id] -= one.points
             if operation.block_funded:
                 self._taken.append((operation, reversal_id, taken))
         else:
@@ -217,12 +221,7 @@ class Undoing:
         await budgets.give_back(self._connection, self._returned, now=self._now)
         for operation, reversal_id, taken in self._taken:
             await funding.return_draws(
-                self._connection,
-                operation,
-                taken,
-                block_ids=[block_id for bucket, block_id in self._blocks if bucket == operation.bucket],
-                by_operation=reversal_id,
-                now=self._now,
+                self._connection, operation, taken, by_operation=reversal_id, now=self._now
             )
         await self.journal.write(self._connection)
         await enqueue(
@@ -247,6 +246,20 @@ class Undoing:
             self._counts[operation.id] = await queries.read_reversible(self._connection, operation)
         return self._counts[operation.id]
 
+    async def _room(
+        self, operation: Operation, origin: Sequence[Lot], count: Reversible
+    ) -> dict[int, int]:
+        """Asked only where several pay: a single funder issued all that is not undone yet."""
+        if operation.id not in self._rooms:
+            funders = {lot.funder_id for lot in origin}
+            if len(funders) > 1:
+                first_seq = min(lot.lot_seq for lot in origin)
+                issued = await queries.list_issued(self._connection, operation, first_seq=first_seq)
+            else:
+                issued = dict.fromkeys(funders, count.base_points - count.reversed_points)
+            self._rooms[operation.id] = {funder_id: max(points, 0) for funder_id, points in issued.items()}
+        return self._rooms[operation.id]
+
     async def _list_pinned(self, hold: Hold) -> None:
         if hold.id not in self._pinned:
             self._pinned |= await hold_queries.list_hold_lots(self._connection, [hold])
@@ -269,7 +282,12 @@ class Undoing:
 
 
 def _claw_back(
-    journal: Journal, reversal_id: UUID, live: Sequence[Lot], origin: Sequence[Lot], points: int
+    journal: Journal,
+    reversal_id: UUID,
+    live: Sequence[Lot],
+    origin: Sequence[Lot],
+    room: Mapping[int, int],
+    points: int,
 ) -> tuple[int, list[Take]]:
     """From the earning's own lots, then its funders', then owed; held points are never touched.
 
@@ -277,19 +295,22 @@ def _claw_back(
     """
     if points == 0:
         return 0, []
-    voided, taken_back = take_back(live, origin, points)
+    key = origin[0].wallet
+    voided, taken_back = take_back(live, origin, points, room)
     journal.post(reversal_id, Account.PENDING, Account.ISSUED, voided, "void")
     journal.post(reversal_id, Account.AVAILABLE, Account.ISSUED, taken_back, "claw")
     takes = [*voided, *taken_back]
-    owed = points - sum(taken.points for taken in takes)
-    if owed == 0:
+    missing = share_missing(origin, takes, room, points)
+    if not missing:
         return 0, takes
-    missing = Take(lot=origin[0], points=owed)
-    journal.owe(reversal_id, missing)
-    # who owes cannot have points free: other funders' points repay at once, as later earnings would
-    used = {taken.lot.lot_seq for taken in taken_back}
-    repaid = journal.repay(reversal_id, take_all([lot for lot in live if lot.lot_seq not in used]))
-    return owed - sum(taken.points for taken in repaid), [*takes, missing]
+    for share in missing:
+        journal.owe(reversal_id, share)
+    # who owes cannot have points free: what is left repays at once, as later earnings would
+    alive = {lot.lot_seq for lot in live}
+    left = [lot for lot in journal.standing(key, live) if lot.lot_seq in alive]
+    repaid = journal.repay(reversal_id, take_all(left))
+    owed = sum(share.points for share in missing) - sum(taken.points for taken in repaid)
+    return owed, [*takes, *missing]
 
 
 def _event(operation: Operation, hold: Hold | None, refund_ref: str, reversal: Reversal) -> Event:

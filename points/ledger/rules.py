@@ -1,6 +1,6 @@
 """The ledger's decisions: which lots pay, what comes back, what must be refused; no clock, no I/O."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
@@ -155,31 +155,48 @@ def take(lots: Iterable[Lot], points: int) -> list[Take]:
     return takes
 
 
-def take_pending(lots: Iterable[Lot], points: int) -> list[Take]:
-    """As `take`, of what waits."""
-    takes = []
-    for lot in lots:
-        if taken := min(points, lot.pending_points):
-            takes.append(Take(lot=lot, points=taken))
-            points -= taken
-    return takes
-
-
-def take_back(lots: Sequence[Lot], origin: Sequence[Lot], points: int) -> tuple[list[Take], list[Take]]:
+def take_back(
+    lots: Sequence[Lot], origin: Sequence[Lot], points: int, room: Mapping[int, int]
+) -> tuple[list[Take], list[Take]]:
     """(pending, free) points in `lots` that pay for reversing an earning: of its own lots first, then of its funders.
 
     Of its own lots what waits comes first, of the others' what is free. The lots of the earning tell the funders even
-    when they have ended and are not among `lots` any more.
+    when they have ended and are not among `lots` any more. `room` is how much each funder's points may still pay of it:
+    nobody gets back more than the earning made it issue.
     """
     own = {lot.lot_seq for lot in origin}
-    funders = {lot.funder_id for lot in origin}
     mine = [lot for lot in lots if lot.lot_seq in own]
-    others = [lot for lot in lots if lot.lot_seq not in own and lot.funder_id in funders]
-    own_pending = take_pending(mine, points)
-    points -= sum(taken.points for taken in own_pending)
-    free = take([*mine, *others], points)
-    points -= sum(taken.points for taken in free)
-    return [*own_pending, *take_pending(others, points)], free
+    others = [lot for lot in lots if lot.lot_seq not in own]
+    left = dict(room)
+    pending: list[Take] = []
+    free: list[Take] = []
+    for chosen, takes, waits in (
+        (mine, pending, True),
+        (mine, free, False),
+        (others, free, False),
+        (others, pending, True),
+    ):
+        for lot in chosen:
+            has = lot.pending_points if waits else lot.free_points
+            if taken := min(points, has, left.get(lot.funder_id, 0)):
+                takes.append(Take(lot=lot, points=taken))
+                left[lot.funder_id] -= taken
+                points -= taken
+    return pending, free
+
+
+def share_missing(origin: Sequence[Lot], takes: Sequence[Take], room: Mapping[int, int], points: int) -> list[Take]:
+    """What of `points` nobody has, charged to the earning's funders: one share for each, at the cost of its first lot."""
+    missing = []
+    rest = points - sum(taken.points for taken in takes)
+    for funder_id in dict.fromkeys(lot.funder_id for lot in origin):
+        taken = sum(one.points for one in takes if one.lot.funder_id == funder_id)
+        if share := min(rest, room.get(funder_id, 0) - taken):
+            first = next(lot for lot in origin if lot.funder_id == funder_id)
+            missing.append(Take(lot=first, points=share))
+            rest -= share
+    assert rest == 0, "the funders of an earning issued all of it"
+    return missing
 
 
 def split_capture(pinned: Sequence[HoldLot], points: int) -> tuple[list[Take], list[Take]]:

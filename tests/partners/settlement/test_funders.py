@@ -14,7 +14,7 @@ from partners.settlement.rules import wire_operation
 from points.ledger import service as ledger
 from points.ledger.funder_model import Billed, Billing, Funder, Terms
 from points.ledger.funder_rules import FunderExhausted
-from points.ledger.model import EarnPosting, Grant
+from points.ledger.model import BANK_FUNDER_ID, EarnPosting, Grant
 from points.membership.service import enrol_members
 
 from .conftest import Shop
@@ -38,6 +38,8 @@ class Scene:
         member: MemberRef | None = None,
         days: int | None = None,
         funder_id: int | None = None,
+        bank_points: int = 0,
+        bank_days: int | None = None,
     ) -> UUID:
         grant = Grant(
             rule="campaign",
@@ -47,20 +49,28 @@ class Scene:
             funder_id=self.owner.id if funder_id is None else funder_id,
             expires_at=None if days is None else self.now + timedelta(days=days),
         )
+        base = Grant(
+            rule="base",
+            multiplier_pct=100,
+            points=bank_points,
+            lot_id=new_id(self.now),
+            funder_id=BANK_FUNDER_ID,
+            expires_at=None if bank_days is None else self.now + timedelta(days=bank_days),
+        )
         posting = EarnPosting(
             operation_id=new_id(self.now),
             member=member or self.shop.member,
             partner_id=self.shop.partner_id,
             source_kind="purchase",
             source_ref=str(uuid4()),
-            amount_fen=points * 100,
+            amount_fen=(points + bank_points) * 100,
             occurred_at=self.now,
             rule_version=1,
             tier="start",
             multiplier_pct=100,
             own_card=True,
             category=None,
-            grants=(grant,),
+            grants=(base, grant) if bank_points else (grant,),
         )
         [answer] = await ledger.post_funded_earnings(self.connection, [posting], now=self.now)
         assert not isinstance(answer, FunderExhausted)
@@ -285,4 +295,50 @@ async def test_claw_backs_of_several_costs_are_credited_to_the_fen(
     for line in lines:
         by_kind[line.kind] = by_kind.get(line.kind, 0) + line.amount_fen
     assert by_kind == {"points_issued": charged // 10**6, "points_clawed_back": credited // 10**6}
+    assert await play.contradictions() == {}
+
+
+async def _credited(play: Scene) -> tuple[int, int]:
+    """(points, fen) that the funder got back so far, over all its batches."""
+    await play.close()
+    record = await play.connection.fetchrow(
+        "SELECT coalesce(sum(points), 0)::bigint, coalesce(sum(amount_fen), 0)::bigint FROM settlement_line"
+        " WHERE partner_id = $1 AND kind = 'points_clawed_back'",
+        play.owner.partner_id,
+    )
+    assert record is not None
+    return record[0], record[1]
+
+
+@pytest.mark.parametrize("days", [(1, None), (None, 1)], ids=["its points end first", "the bank's end first"])
+async def test_a_funder_is_credited_what_the_refunded_earning_cost_it_and_no_more(
+    connection: Connection, shop: Shop, days: tuple[int | None, int | None]
+) -> None:
+    """Bank and funder paid for an earning that was spent: the refund is not at the cost of the one whose points end first."""
+    play = await scene(connection, shop, "postpaid", price_fen_e6=1_000_000)
+    earned = await play.earn(40, days=days[0], bank_points=60, bank_days=days[1])
+    await shop.spend(100)
+    await play.refund(earned, 5_000)
+    await play.refund(earned, 5_000)
+    assert await _credited(play) == (40, 40)
+    assert await play.contradictions() == {}
+
+
+async def test_another_earnings_points_do_not_change_what_a_refund_credits(
+    connection: Connection, shop: Shop
+) -> None:
+    """The price has gone up since: the refund of the cheap earning takes dear points, and credits cheap ones."""
+    play = await scene(connection, shop, "postpaid", price_fen_e6=1_000_000)
+    cheap = await play.earn(100)
+    await shop.spend(100)
+    dearer = Terms(effective_on=DAY + timedelta(days=1), billing="postpaid", price_fen_e6=3_000_000)
+    await ledger.change_terms(connection, code=play.owner.code, terms=dearer, actor="test", now=play.now)
+    play.now += timedelta(days=1)
+    dear = await play.earn(100)
+    await play.refund(cheap, 3_333)
+    await play.refund(cheap, 6_667)
+    assert await _credited(play) == (100, 100)
+    play.now += timedelta(minutes=5)
+    await play.refund(dear, 10_000)
+    assert await _credited(play) == (200, 400)
     assert await play.contradictions() == {}

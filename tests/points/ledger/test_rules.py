@@ -101,7 +101,7 @@ def test_a_claw_back_takes_the_own_lot_then_the_same_funders_in_spend_order(
 ) -> None:
     own = lot(2, 50, pending=20)
     lots = [lot(1, 40, pending=5), own, lot(3, 70, funder_id=2), lot(4, 10, 5, pending=1)]
-    pending, free = take_back(lots, [own], points)
+    pending, free = take_back(lots, [own], points, {1: points})
     assert (seen(pending), seen(free)) == (voided, taken)
 
 
