@@ -221,7 +221,7 @@ class Journal:
             *(lot.bucket, lot.member_id, TESSERA, lot.lot_seq, lot_id, lot.operation_id, parent_lot_seq),
             *(lot.funder_id, lot.unit_cost_e6, lot.campaign, lot.rule_version),
             *(lot.effective_at, None, lot.expires_at),
-            *(lot.remaining_points, lot.remaining_points, 0, 0),
+            *(lot.remaining_points, lot.remaining_points, 0, 0, None),
         )
 
 

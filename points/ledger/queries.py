@@ -45,7 +45,7 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
               - (l.remaining_points - l.held_points) AS before
          FROM ledger_lot AS l
         WHERE l.bucket = wanted.bucket AND l.member_id = wanted.member_id AND l.point_type = 1
-          AND l.remaining_points > 0 AND l.remaining_points > l.held_points
+          AND l.live AND l.remaining_points > l.held_points
           AND (l.activates_at IS NULL OR l.activates_at <= $4)) AS lot
  WHERE lot.expired OR lot.before < wanted.points
  ORDER BY lot.bucket, lot.member_id, lot.expires_at NULLS LAST, lot.lot_seq
@@ -70,7 +70,7 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
        SELECT l.*
          FROM ledger_lot AS l
         WHERE l.bucket = owner.bucket AND l.member_id = owner.member_id AND l.point_type = 1
-          AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.expires_at <= $3
+          AND l.live AND l.remaining_points > l.held_points AND l.expires_at <= $3
        OFFSET 0) AS lot
  ORDER BY lot.bucket, lot.member_id, lot.lot_seq
 """
@@ -79,7 +79,7 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
 LIST_DUE_LOT_OWNERS = """
 SELECT bucket, member_id
   FROM ledger_lot
- WHERE remaining_points > 0 AND remaining_points > held_points AND expires_at <= $1
+ WHERE live AND remaining_points > held_points AND expires_at <= $1
  ORDER BY expires_at
  LIMIT $2
 """
@@ -93,7 +93,7 @@ SELECT wallet.available_points - coalesce(ended.points, 0) AS available_points,
          FROM ledger_lot AS lot
         WHERE lot.bucket = wallet.bucket AND lot.member_id = wallet.member_id
           AND lot.point_type = wallet.point_type
-          AND lot.remaining_points > 0 AND (lot.expires_at <= $3 OR lot.activates_at > $3)) AS ended
+          AND lot.live AND (lot.expires_at <= $3 OR lot.activates_at > $3)) AS ended
  WHERE wallet.bucket = $1 AND wallet.member_id = $2 AND wallet.point_type = 1
 """
 
@@ -102,7 +102,7 @@ LIST_EXPIRING = """
 SELECT expires_at, sum(remaining_points - held_points)::bigint AS points
   FROM ledger_lot
  WHERE bucket = $1 AND member_id = $2 AND point_type = 1
-   AND remaining_points > 0 AND remaining_points > held_points AND expires_at > $3
+   AND live AND remaining_points > held_points AND expires_at > $3
  GROUP BY expires_at
  ORDER BY expires_at
  LIMIT $4
@@ -161,12 +161,6 @@ UPDATE ledger_reversible
 """
 
 WRITE = "SELECT ledger_write($1, $2, $3, $4)"
-
-# In the order of the postings: their outcomes are read side by side.
-POST_EARNINGS = """
-SELECT operation_id, posted, available, held, pending, arrears
-  FROM ledger_post_earnings(1::smallint, $1, $2, $3, $4, $5, $6)
-"""
 
 
 async def lock_wallets(connection: Connection, members: Sequence[MemberRef]) -> list[Wallet]:
