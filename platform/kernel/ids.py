@@ -1,9 +1,12 @@
 """Identifiers: UUIDv7 in the database, a prefix and 26 Crockford characters on the wire."""
 
 import os
-from collections.abc import Callable
+import struct
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from uuid import UUID
+
+from asyncpg.pgproto import pgproto
 
 from kernel.errors import Absent
 
@@ -14,15 +17,35 @@ _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
 _SHIFTS = tuple(range(120, -1, -10))
 _VALUE = {character: value for value, character in enumerate(_ALPHABET)}
 _LENGTH = 26
+_VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
+_RANDOM = 0xFFF << 64 | (1 << 62) - 1
+#: the driver's own kind of UUID, as it reads them from the database: made and sent in a fraction of the time
+_UUID: Callable[[bytes], UUID] = pgproto.UUID
 
 
 def new_id(now: datetime) -> UUID:
     """A UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, then 74 random bits."""
-    milliseconds = int(now.timestamp() * 1000)
-    random = int.from_bytes(os.urandom(10), "big")
-    value = (milliseconds & (1 << 48) - 1) << 80
-    value |= 0x7 << 76 | (random >> 68 & 0xFFF) << 64 | 0x2 << 62 | random & (1 << 62) - 1
-    return UUID(int=value)
+    milliseconds = int(now.timestamp() * 1000) & (1 << 48) - 1
+    random = int.from_bytes(next(_bits, None) or _draw(), "big")
+    value = milliseconds << 80 | _VERSION_AND_VARIANT | random & _RANDOM
+    return _UUID(value.to_bytes(16, "big"))
+
+
+def _draw() -> bytes:
+    """Ten random bytes, and as many again for many ids to come: one call of the system instead of hundreds."""
+    global _bits  # what a process has drawn is its own
+    _bits = (ten for (ten,) in struct.iter_unpack("10s", os.urandom(5_120)))
+    return os.urandom(10)
+
+
+def _forget() -> None:
+    """A child process must not use its parent's bytes."""
+    global _bits
+    _bits = iter(())
+
+
+_bits: Iterator[bytes] = iter(())
+os.register_at_fork(after_in_child=_forget)
 
 
 def to_wire(prefix: str, identifier: UUID) -> str:

@@ -1,6 +1,7 @@
 """How activity becomes points; pure, and versioned so that every entry can be explained later."""
 
 from datetime import date, datetime, timedelta
+from functools import lru_cache
 from uuid import UUID
 
 from kernel.calendar import add_months, business_date, start_of_day
@@ -69,6 +70,7 @@ def grants_of(
     )
 
 
+@lru_cache(maxsize=4_096)  # the days of two years and the validities there are
 def _end_of_month_after(day: date, months: int) -> datetime:
     first = add_months(day.replace(day=1), months + 1)
     return start_of_day(first)

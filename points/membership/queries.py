@@ -117,7 +117,16 @@ async def list_standings(connection: Connection, members: Sequence[MemberRef]) -
         [member.member_id for member in members],
         MATRIX_VERSION,
     )
-    return {record["member_id"]: read(record, Standing) for record in records}
+    return {
+        member_id: Standing(
+            tier=tier,
+            bank_level=bank_level,
+            shop_level=shop_level,
+            multiplier_pct=multiplier_pct,
+            matrix_version=version,
+        )
+        for member_id, tier, bank_level, shop_level, multiplier_pct, version in records
+    }
 
 
 async def insert_entitlement(connection: Connection, entitlement: Entitlement) -> None:
