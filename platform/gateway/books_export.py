@@ -33,8 +33,9 @@ SELECT (SELECT json_object_agg(code, json_build_object('name', name, 'nature', n
           FROM ledger_point_type) AS point_types,
        (SELECT json_object_agg(version, json_build_object('fen_per_point', fen_per_point)) FROM books_earning_rule)
            AS earning_rules,
-       (SELECT max(period) FROM ledger_job
-         WHERE job = 'statements' AND finished_at IS NOT NULL AND period + interval '1 month' <= $1::date + 1)
+       (SELECT max(business_on) FROM kernel_job_state
+         WHERE job = 'statements' AND finished_at IS NOT NULL
+           AND business_on + interval '1 month' <= $1::date + 1)
            AS statements_until,
        (SELECT max(business_on) FROM ledger_seal WHERE business_on <= $1) AS sealed_until
 """

@@ -1,6 +1,6 @@
 """The ledger as other domains call it: earn, hold, capture, release, reverse, read, prove; and the two sweeps."""
 
-from points.ledger.balances import expire_due, list_entries, list_expiring, read_balance
+from points.ledger.balances import activate_due, expire_due, list_entries, list_expiring, read_balance
 from points.ledger.earnings import find_earning, post_earnings
 from points.ledger.explanations import explain_operation, search_operations
 from points.ledger.history import balance_at, balance_on, end_of_day, house_balances_on, list_expiring_at
@@ -26,16 +26,18 @@ from points.ledger.rules import (
     RefundExceedsOrder,
     value_fen,
 )
-from points.ledger.seals import SealSigner, list_open_days, seal_day
+from points.ledger.seals import SealSigner, find_first_day, list_open_days, seal_day, sealing
 from points.ledger.statements import (
+    STATEMENTS,
     check_over,
     find_statement,
-    issue_statements,
+    issuing,
     list_open_months,
     list_statements,
 )
 
 __all__ = [
+    "STATEMENTS",
     "CaptureExceedsHold",
     "HoldLapsed",
     "HoldNotOpen",
@@ -46,6 +48,7 @@ __all__ = [
     "RefundAlreadyPosted",
     "RefundExceedsOrder",
     "SealSigner",
+    "activate_due",
     "balance_at",
     "balance_on",
     "capture_hold",
@@ -55,10 +58,11 @@ __all__ = [
     "expire_due",
     "explain_operation",
     "find_earning",
+    "find_first_day",
     "find_hold",
     "find_statement",
     "house_balances_on",
-    "issue_statements",
+    "issuing",
     "lapse_due",
     "list_entries",
     "list_expiring",
@@ -73,6 +77,7 @@ __all__ = [
     "release_hold",
     "reverse",
     "seal_day",
+    "sealing",
     "search_operations",
     "value_fen",
 ]
