@@ -475,3 +475,334 @@ BEGIN
             array_fill(0::bigint, ARRAY[cardinality(sides)]));
     END IF;
 END $$;
+
+-- Places holds, many or one, in wallets where nothing else is to be booked first. Requests come ordered by (bucket,
+-- member_id), p_wallets says which of the distinct wallets is whose. Lots pay in spend order: soonest expiry first, then
+-- oldest; no expiry last. Answers come as columns: placed, or not and how much was free. Where `placed` is NULL the
+-- wallet is locked and the caller decides, because points have ended or ripened in it, it has very many lots, or of
+-- several requests not all can be granted.
+CREATE FUNCTION ledger_place_holds(
+    p_point_type smallint, p_now timestamptz, p_business_on date, p_wallet_buckets smallint[], p_wallet_members bigint[],
+    p_wallets int[], p_ids uuid[], p_partner_ids uuid[], p_points bigint[], p_order_refs text[],
+    p_deadlines timestamptz[], p_managers text[],
+    OUT placed boolean[], OUT free bigint[]
+)
+    LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET enable_mergejoin = off
+    SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    seqs       bigint[];                        -- of the locked wallets, in order; NULL where there is none
+    availables bigint[];
+    helds      bigint[];
+    pendings   bigint[];
+    owed       bigint[];
+    heads      bytea[];
+BEGIN
+    SELECT array_agg(w.seq), array_agg(w.available_points), array_agg(w.held_points), array_agg(w.pending_points),
+           array_agg(w.arrears_points), array_agg(w.head_hash)
+      INTO seqs, availables, helds, pendings, owed, heads
+      FROM unnest(p_wallet_buckets, p_wallet_members) AS owner (bucket, member_id)
+      LEFT JOIN LATERAL (
+           SELECT w.*
+             FROM ledger_wallet AS w
+            WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = p_point_type
+              FOR UPDATE) AS w ON true;
+
+    WITH asked AS MATERIALIZED (
+        SELECT r.*, (sum(r.points) OVER (PARTITION BY r.wallet ORDER BY r.place ROWS UNBOUNDED PRECEDING))::bigint AS upto
+          FROM unnest(p_wallets, p_ids, p_partner_ids, p_points, p_order_refs, p_deadlines, p_managers) WITH ORDINALITY
+               AS r (wallet, id, partner_id, points, order_ref, deadline_at, manager, place)
+    ), wallet AS MATERIALIZED (
+        SELECT w.*, ask.points AS wanted, ask.requests
+          FROM unnest(p_wallet_buckets, p_wallet_members, seqs, availables, helds, pendings, owed, heads) WITH ORDINALITY
+               AS w (bucket, member_id, seq, available, held, pending, arrears, head, wallet)
+          JOIN (SELECT r.wallet, max(r.upto) AS points, count(*) AS requests FROM asked AS r GROUP BY r.wallet) AS ask
+            ON ask.wallet = w.wallet
+    ), lot AS MATERIALIZED (
+        SELECT w.wallet, l.*
+          FROM wallet AS w
+         CROSS JOIN LATERAL (
+               SELECT n.lot_seq, n.funder_id, n.unit_cost_e6, n.free, n.due,
+                      (sum(n.free) OVER (ORDER BY n.expires_at NULLS LAST, n.lot_seq ROWS UNBOUNDED PRECEDING)
+                       - n.free)::bigint AS before
+                 FROM (SELECT m.lot_seq, m.funder_id, m.unit_cost_e6, m.expires_at,
+                              m.remaining_points - m.held_points - m.pending_points AS free,
+                              coalesce(m.expires_at <= p_now, false)
+                              OR (m.pending_points > 0 AND m.activates_at <= p_now) AS due
+                         FROM ledger_lot AS m
+                        WHERE m.bucket = w.bucket AND m.member_id = w.member_id AND m.point_type = p_point_type
+                          AND m.live AND m.remaining_points > m.held_points
+                        ORDER BY m.expires_at NULLS LAST, m.lot_seq
+                        LIMIT 32) AS n) AS l
+    ), judged AS MATERIALIZED (
+        -- Of each wallet: everything asked for is there, or nothing of the one thing asked for, or it is not for us.
+        SELECT w.wallet, coalesce(l.free, 0) AS free,
+               CASE WHEN l.due OR w.arrears > 0 OR (l.lots >= 32 AND w.pending > 0) THEN NULL
+                    WHEN l.free >= w.wanted THEN true
+                    WHEN w.requests = 1 AND coalesce(l.lots, 0) < 32 THEN false END AS grantable
+          FROM wallet AS w
+          LEFT JOIN (SELECT n.wallet, sum(n.free)::bigint AS free, count(*) AS lots, bool_or(n.due) AS due
+                       FROM lot AS n
+                      GROUP BY n.wallet) AS l ON l.wallet = w.wallet
+    ), granted AS MATERIALIZED (
+        SELECT r.*, w.bucket, w.member_id
+          FROM asked AS r
+          JOIN wallet AS w ON w.wallet = r.wallet
+          JOIN judged AS j ON j.wallet = r.wallet AND j.grantable
+    ), taken AS MATERIALIZED (
+        SELECT r.place, r.wallet, r.bucket, r.member_id, r.id, l.lot_seq, l.funder_id, l.unit_cost_e6,
+               least(r.upto, l.before + l.free) - greatest(r.upto - r.points, l.before) AS points
+          FROM granted AS r
+          JOIN lot AS l ON l.wallet = r.wallet AND l.before < r.upto AND l.before + l.free > r.upto - r.points
+    ), numbered AS MATERIALIZED (
+        -- One entry for each hold and funder.
+        SELECT t.*, w.head, w.pending, w.arrears, w.seq + row_number() OVER line AS seq,
+               w.available - (sum(t.points) OVER line)::bigint AS available,
+               w.held + (sum(t.points) OVER line)::bigint AS held
+          FROM (SELECT n.place, n.wallet, n.bucket, n.member_id, n.id, n.funder_id, sum(n.points)::bigint AS points,
+                       div(sum(n.points::numeric * n.unit_cost_e6), 1000000)::bigint AS value_fen
+                  FROM taken AS n
+                 GROUP BY n.place, n.wallet, n.bucket, n.member_id, n.id, n.funder_id) AS t
+          JOIN wallet AS w ON w.wallet = t.wallet
+        WINDOW line AS (PARTITION BY t.wallet ORDER BY t.place, t.funder_id ROWS UNBOUNDED PRECEDING)
+    ), entry AS MATERIALIZED (
+        SELECT n.*,
+               ledger_form_chain(n.head, ledger_entry_form(
+                   n.bucket, n.member_id, p_point_type, n.seq, n.id, 1::smallint, 2::smallint, n.points, n.funder_id,
+                   n.value_fen, n.available, n.held, n.pending, n.arrears, p_now, p_business_on)) OVER chain AS hash,
+               lead(n.seq) OVER chain IS NULL AS is_last
+          FROM numbered AS n
+        WINDOW chain AS (PARTITION BY n.wallet ORDER BY n.seq ROWS UNBOUNDED PRECEDING)
+    ), operation AS (
+        INSERT INTO ledger_operation (
+            bucket, member_id, id, kind, partner_id, hold_id, source_ref, amount_fen, points, occurred_at, recorded_at,
+            business_on, manager, point_type)
+        SELECT r.bucket, r.member_id, r.id, 'hold', r.partner_id, r.id, r.order_ref, 0, r.points, p_now, p_now,
+               p_business_on, r.manager, p_point_type
+          FROM granted AS r
+    ), hold AS (
+        INSERT INTO ledger_hold (
+            bucket, member_id, id, point_type, partner_id, order_ref, points, deadline_at, opened_at, manager)
+        SELECT r.bucket, r.member_id, r.id, p_point_type, r.partner_id, r.order_ref, r.points, r.deadline_at, p_now,
+               r.manager
+          FROM granted AS r
+    ), pinned AS (
+        INSERT INTO ledger_hold_lot (bucket, member_id, hold_id, lot_seq, points)
+        SELECT t.bucket, t.member_id, t.id, t.lot_seq, t.points FROM taken AS t
+    ), booked AS (
+        INSERT INTO ledger_entry (
+            bucket, member_id, point_type, seq, operation_id, debit_account, credit_account, points, funder_id,
+            value_fen, available_after, held_after, pending_after, arrears_after, recorded_at, business_on, hash)
+        SELECT e.bucket, e.member_id, p_point_type, e.seq, e.id, 1, 2, e.points, e.funder_id, e.value_fen, e.available,
+               e.held, e.pending, e.arrears, p_now, p_business_on, e.hash
+          FROM entry AS e
+    ), change AS (
+        INSERT INTO ledger_lot_change (bucket, member_id, point_type, seq, lot_seq, kind, points)
+        SELECT t.bucket, t.member_id, p_point_type, e.seq, t.lot_seq, 'hold', t.points
+          FROM taken AS t
+          JOIN entry AS e ON e.place = t.place AND e.funder_id = t.funder_id
+    ), lots AS (
+        UPDATE ledger_lot AS l
+           SET held_points = l.held_points + t.points
+          FROM (SELECT n.bucket, n.member_id, n.lot_seq, sum(n.points)::bigint AS points
+                  FROM taken AS n
+                 GROUP BY n.bucket, n.member_id, n.lot_seq) AS t
+         WHERE l.bucket = ANY (ARRAY[t.bucket]) AND l.member_id = ANY (ARRAY[t.member_id])
+           AND l.point_type = p_point_type AND l.lot_seq = ANY (ARRAY[t.lot_seq])
+    ), wallets AS (
+        UPDATE ledger_wallet AS w
+           SET seq = e.seq, head_hash = e.hash, available_points = e.available, held_points = e.held
+          FROM entry AS e
+         WHERE e.is_last AND w.bucket = ANY (ARRAY[e.bucket]) AND w.member_id = ANY (ARRAY[e.member_id])
+           AND w.point_type = p_point_type
+    )
+    SELECT array_agg(j.grantable ORDER BY r.place), array_agg(j.free ORDER BY r.place)
+      INTO placed, free
+      FROM asked AS r
+      JOIN judged AS j ON j.wallet = r.wallet;
+END $$;
+
+-- Ends holds, many or one: captures what is to be spent of them and gives the rest back. Closings come ordered by
+-- (bucket, member_id), no hold twice; p_wallets says which of the distinct wallets is whose. p_event_ids, p_aggregates
+-- and p_payloads are of the events. Answers in order: which of the holds were still open. Where more would have to be
+-- booked than that (returned points of a lot that has ended, or of a member who owes), nothing is, and `closed` is NULL:
+-- the wallets are locked and the caller decides.
+CREATE FUNCTION ledger_settle_holds(
+    p_point_type smallint, p_now timestamptz, p_business_on date, p_wallet_buckets smallint[], p_wallet_members bigint[],
+    p_wallets int[], p_ids uuid[], p_kinds text[], p_states text[], p_spent bigint[], p_operations uuid[],
+    p_partner_ids uuid[], p_order_refs text[], p_amounts_fen bigint[], p_points bigint[], p_managers text[],
+    p_event_ids uuid[], p_aggregates text[], p_payloads jsonb[],
+    OUT closed boolean[]
+)
+    LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET enable_mergejoin = off
+    SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    seqs       bigint[];                        -- of the locked wallets, in order
+    availables bigint[];
+    helds      bigint[];
+    pendings   bigint[];
+    owed       bigint[];
+    heads      bytea[];
+    sides      smallint[];                      -- the house's side, by bucket and funder
+    side_funders int[];
+    side_points bigint[];
+BEGIN
+    SELECT array_agg(w.seq), array_agg(w.available_points), array_agg(w.held_points), array_agg(w.pending_points),
+           array_agg(w.arrears_points), array_agg(w.head_hash)
+      INTO seqs, availables, helds, pendings, owed, heads
+      FROM unnest(p_wallet_buckets, p_wallet_members) AS owner (bucket, member_id)
+     CROSS JOIN LATERAL (
+           SELECT w.*
+             FROM ledger_wallet AS w
+            WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = p_point_type
+              FOR UPDATE) AS w;
+
+    IF EXISTS (
+        SELECT FROM unnest(p_wallets, p_ids, p_spent, p_points) AS c (wallet, id, spent, points)
+         CROSS JOIN LATERAL (
+               SELECT lot.expires_at
+                 FROM ledger_hold_lot AS p
+                 JOIN ledger_lot AS lot
+                   ON lot.bucket = p.bucket AND lot.member_id = p.member_id AND lot.point_type = p_point_type
+                  AND lot.lot_seq = p.lot_seq
+                WHERE p.bucket = p_wallet_buckets[c.wallet] AND p.member_id = p_wallet_members[c.wallet]
+                  AND p.hold_id = c.id AND c.spent < c.points
+               OFFSET 0) AS pinned
+         WHERE c.spent < c.points AND (owed[c.wallet] > 0 OR pinned.expires_at <= p_now)) THEN
+        RETURN;
+    END IF;
+
+    WITH wallet AS MATERIALIZED (
+        SELECT w.*
+          FROM unnest(p_wallet_buckets, p_wallet_members, seqs, availables, helds, pendings, owed, heads) WITH ORDINALITY
+               AS w (bucket, member_id, seq, available, held, pending, arrears, head, wallet)
+    ), asked AS MATERIALIZED (
+        SELECT c.*, w.bucket, w.member_id
+          FROM unnest(p_wallets, p_ids, p_states, p_spent, p_operations) WITH ORDINALITY
+               AS c (wallet, id, state, spent, operation_id, place)
+          JOIN wallet AS w ON w.wallet = c.wallet
+    ), ended AS (
+        -- The one way out of `open`; whoever comes second finds no row.
+        UPDATE ledger_hold AS hold
+           SET state = c.state, captured_points = c.spent, closed_at = p_now, closed_by = c.operation_id
+          FROM asked AS c
+         WHERE hold.bucket = ANY (ARRAY[c.bucket]) AND hold.member_id = ANY (ARRAY[c.member_id])
+           AND hold.id = ANY (ARRAY[c.id])
+           AND hold.closed_at IS NULL  -- that is, open; said so, no plan goes through the index of all open holds
+        RETURNING c.place
+    ), pinned AS MATERIALIZED (
+        SELECT c.place, c.wallet, c.bucket, c.member_id, c.id, c.operation_id, p.lot_seq, p.funder_id, p.unit_cost_e6,
+               p.points, greatest(least(c.spent - p.before, p.points), 0) AS spent
+          FROM asked AS c
+          JOIN ended ON ended.place = c.place
+         CROSS JOIN LATERAL (
+               SELECT k.lot_seq, k.points, lot.funder_id, lot.unit_cost_e6,
+                      (sum(k.points) OVER (ORDER BY lot.expires_at NULLS LAST, lot.lot_seq ROWS UNBOUNDED PRECEDING)
+                       - k.points)::bigint AS before
+                 FROM ledger_hold_lot AS k
+                CROSS JOIN LATERAL (
+                      SELECT m.lot_seq, m.funder_id, m.unit_cost_e6, m.expires_at
+                        FROM ledger_lot AS m
+                       WHERE m.bucket = k.bucket AND m.member_id = k.member_id AND m.point_type = p_point_type
+                         AND m.lot_seq = k.lot_seq
+                      OFFSET 0) AS lot
+                WHERE k.bucket = c.bucket AND k.member_id = c.member_id AND k.hold_id = c.id) AS p
+    ), moved AS MATERIALIZED (
+        -- Spent first, then given back.
+        SELECT p.*, 11::smallint AS credit, 'capture' AS kind, p.spent AS moved FROM pinned AS p WHERE p.spent > 0
+         UNION ALL
+        SELECT p.*, 1::smallint, 'release', p.points - p.spent FROM pinned AS p WHERE p.spent < p.points
+    ), numbered AS MATERIALIZED (
+        -- One entry for each end, side and funder.
+        SELECT t.*, w.head, w.pending, w.arrears, w.seq + row_number() OVER line AS seq,
+               w.available + (sum(CASE t.credit WHEN 1 THEN t.points ELSE 0 END) OVER line)::bigint AS available,
+               w.held - (sum(t.points) OVER line)::bigint AS held
+          FROM (SELECT n.place, n.wallet, n.bucket, n.member_id, n.operation_id, n.credit, n.funder_id,
+                       sum(n.moved)::bigint AS points,
+                       div(sum(n.moved::numeric * n.unit_cost_e6), 1000000)::bigint AS value_fen
+                  FROM moved AS n
+                 GROUP BY n.place, n.wallet, n.bucket, n.member_id, n.operation_id, n.credit, n.funder_id) AS t
+          JOIN wallet AS w ON w.wallet = t.wallet
+        WINDOW line AS (PARTITION BY t.wallet ORDER BY t.place, t.credit DESC, t.funder_id ROWS UNBOUNDED PRECEDING)
+    ), entry AS MATERIALIZED (
+        SELECT n.*,
+               ledger_form_chain(n.head, ledger_entry_form(
+                   n.bucket, n.member_id, p_point_type, n.seq, n.operation_id, 2::smallint, n.credit, n.points,
+                   n.funder_id, n.value_fen, n.available, n.held, n.pending, n.arrears, p_now, p_business_on))
+                   OVER chain AS hash,
+               lead(n.seq) OVER chain IS NULL AS is_last
+          FROM numbered AS n
+        WINDOW chain AS (PARTITION BY n.wallet ORDER BY n.seq ROWS UNBOUNDED PRECEDING)
+    ), told AS MATERIALIZED (
+        SELECT c.bucket, c.member_id, c.id, c.operation_id, c.spent, t.*
+          FROM asked AS c
+          JOIN ended ON ended.place = c.place
+          JOIN unnest(p_kinds, p_states, p_partner_ids, p_order_refs, p_amounts_fen, p_points, p_managers, p_event_ids,
+                      p_aggregates, p_payloads) WITH ORDINALITY
+               AS t (kind, state, partner_id, order_ref, amount_fen, points, manager, event_id, aggregate, payload, place)
+            ON t.place = c.place
+    ), operation AS (
+        INSERT INTO ledger_operation (
+            bucket, member_id, id, kind, partner_id, hold_id, source_ref, amount_fen, points, occurred_at, recorded_at,
+            business_on, manager, point_type)
+        SELECT c.bucket, c.member_id, c.operation_id, c.kind, c.partner_id, c.id, c.order_ref, c.amount_fen,
+               CASE c.spent WHEN 0 THEN c.points ELSE c.spent END, p_now, p_now, p_business_on, c.manager, p_point_type
+          FROM told AS c
+    ), event AS (
+        INSERT INTO outbox_event (bucket, id, partner_id, type, aggregate, payload, occurred_at)
+        SELECT c.bucket, c.event_id, c.partner_id, 'points.hold.' || c.state, c.aggregate, c.payload, p_now
+          FROM told AS c
+    ), captured AS (
+        UPDATE ledger_hold_lot AS k
+           SET captured = p.spent
+          FROM pinned AS p
+         WHERE p.spent > 0 AND k.bucket = ANY (ARRAY[p.bucket]) AND k.member_id = ANY (ARRAY[p.member_id])
+           AND k.hold_id = ANY (ARRAY[p.id]) AND k.lot_seq = ANY (ARRAY[p.lot_seq])
+    ), booked AS (
+        INSERT INTO ledger_entry (
+            bucket, member_id, point_type, seq, operation_id, debit_account, credit_account, points, funder_id,
+            value_fen, available_after, held_after, pending_after, arrears_after, recorded_at, business_on, hash)
+        SELECT e.bucket, e.member_id, p_point_type, e.seq, e.operation_id, 2, e.credit, e.points, e.funder_id,
+               e.value_fen, e.available, e.held, e.pending, e.arrears, p_now, p_business_on, e.hash
+          FROM entry AS e
+    ), change AS (
+        INSERT INTO ledger_lot_change (bucket, member_id, point_type, seq, lot_seq, kind, points)
+        SELECT m.bucket, m.member_id, p_point_type, e.seq, m.lot_seq, m.kind, m.moved
+          FROM moved AS m
+          JOIN entry AS e ON e.place = m.place AND e.credit = m.credit AND e.funder_id = m.funder_id
+    ), lots AS (
+        UPDATE ledger_lot AS l
+           SET held_points = l.held_points - p.points, remaining_points = l.remaining_points - p.spent
+          FROM (SELECT n.bucket, n.member_id, n.lot_seq, sum(n.points)::bigint AS points, sum(n.spent)::bigint AS spent
+                  FROM pinned AS n
+                 GROUP BY n.bucket, n.member_id, n.lot_seq) AS p
+         WHERE l.bucket = ANY (ARRAY[p.bucket]) AND l.member_id = ANY (ARRAY[p.member_id])
+           AND l.point_type = p_point_type AND l.lot_seq = ANY (ARRAY[p.lot_seq])
+    ), wallets AS (
+        UPDATE ledger_wallet AS w
+           SET seq = e.seq, head_hash = e.hash, available_points = e.available, held_points = e.held
+          FROM entry AS e
+         WHERE e.is_last AND w.bucket = ANY (ARRAY[e.bucket]) AND w.member_id = ANY (ARRAY[e.member_id])
+           AND w.point_type = p_point_type
+    ), house AS (
+        SELECT e.bucket, e.funder_id, sum(e.points)::bigint AS points
+          FROM entry AS e WHERE e.credit = 11
+         GROUP BY e.bucket, e.funder_id
+    )
+    SELECT a.closed, h.buckets, h.funders, h.points
+      INTO closed, sides, side_funders, side_points
+      FROM (SELECT array_agg(ended.place IS NOT NULL ORDER BY c.place) AS closed
+              FROM asked AS c
+              LEFT JOIN ended ON ended.place = c.place) AS a,
+           (SELECT array_agg(house.bucket) AS buckets, array_agg(house.funder_id) AS funders,
+                   array_agg(house.points) AS points
+              FROM house) AS h;
+
+    IF sides IS NOT NULL THEN
+        PERFORM ledger_add_to_slots(
+            sides, array_fill(11::smallint, ARRAY[cardinality(sides)]), side_funders,
+            array_fill(p_point_type, ARRAY[cardinality(sides)]), array_fill(p_business_on, ARRAY[cardinality(sides)]),
+            array_fill(0::bigint, ARRAY[cardinality(sides)]), side_points);
+    END IF;
+END $$;

@@ -6,6 +6,7 @@ from typing import Any
 
 from kernel.database import Connection
 from kernel.ids import to_wire
+from points.ledger.hold_posting_queries import wallet_columns
 from points.ledger.model import TESSERA, Balance, EarnOutcome, EarnPosting
 
 # One row: a column of outcomes for each field, in the order of the postings.
@@ -20,12 +21,11 @@ async def post_earnings(
     connection: Connection, postings: Sequence[EarnPosting], *, now: datetime, business_on: date
 ) -> list[EarnOutcome]:
     """Post them in one statement; they come ordered by (bucket, member), no two with one source."""
-    buckets, members, wallets = _wallets(postings)
     wire_ids = [to_wire("ent", p.operation_id) for p in postings]
     grants = [(place, grant) for place, p in enumerate(postings, 1) for grant in p.grants]
     record = await connection.fetchrow(
         POST_EARNINGS,
-        *(TESSERA, now, business_on, buckets, members, wallets),
+        *(TESSERA, now, business_on, *wallet_columns([p.member for p in postings])),
         [p.operation_id for p in postings],
         [p.partner_id for p in postings],
         [p.source_kind for p in postings],
@@ -65,20 +65,6 @@ async def post_earnings(
         )
         for operation_id, posted, available, held, pending, arrears in zip(*record, strict=True)
     ]
-
-
-def _wallets(postings: Sequence[EarnPosting]) -> tuple[list[int], list[int], list[int]]:
-    """The distinct wallets in key order as columns, and of each posting the number of its wallet, counted from one."""
-    buckets: list[int] = []
-    members: list[int] = []
-    wallets: list[int] = []
-    for posting in postings:
-        member = posting.member
-        if not members or members[-1] != member.member_id:
-            buckets.append(member.bucket)
-            members.append(member.member_id)
-        wallets.append(len(members))
-    return buckets, members, wallets
 
 
 def _told(posting: EarnPosting, wire_id: str) -> Any:

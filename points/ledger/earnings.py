@@ -24,7 +24,9 @@ async def post_earnings(
     for posting in postings:
         firsts.setdefault(_source(posting), posting)
     ordered = sorted(firsts.values(), key=_wallet)
-    outcomes = await earning_queries.post_earnings(connection, ordered, now=now, business_on=business_date(now))
+    outcomes = await earning_queries.post_earnings(
+        connection, ordered, now=now, business_on=business_date(now)
+    )
     if len(firsts) == len(postings):
         by_id = {posting.operation_id: outcome for posting, outcome in zip(ordered, outcomes, strict=True)}
         return [by_id[posting.operation_id] for posting in postings]
