@@ -257,15 +257,10 @@ BEGIN
     END IF;
 END $$;
 
--- Posts earnings, many or one: finds the sources that have earned before, grants lots, repays arrears, chains entries,
--- tells the world. Postings come ordered by (bucket, member_id), no two with one source; p_wallets says which of the
--- distinct wallets is whose, p_grant_of whose a grant is. An earning whose source had earned before is not posted:
--- operation_ids names the one that was. p_aggregates are the operations' public ids and p_payloads what their events
--- tell, made by the caller: here they would cost six times as much. Answers come as columns, in the postings' order.
-DROP FUNCTION ledger_post_earnings;
-DROP TYPE ledger_grant;
-CREATE FUNCTION ledger_post_earnings(
+-- Posts earnings of which some have earned before or some repay arrears, in wallets that are locked; as below.
+CREATE FUNCTION ledger_post_mixed_earnings(
     p_point_type smallint, p_now timestamptz, p_business_on date, p_wallet_buckets smallint[], p_wallet_members bigint[],
+    seqs bigint[], availables bigint[], helds bigint[], pendings bigint[], owed bigint[], heads bytea[],
     p_wallets int[], p_ids uuid[], p_partner_ids uuid[], p_source_kinds text[], p_source_refs text[],
     p_amounts_fen bigint[], p_points bigint[], p_rule_versions int[], p_tiers text[], p_multipliers_pct int[],
     p_own_cards boolean[], p_categories text[], p_occurred_at timestamptz[], p_managers text[], p_calculations jsonb[],
@@ -279,39 +274,10 @@ CREATE FUNCTION ledger_post_earnings(
     SET enable_seqscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET enable_mergejoin = off
     SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
-    seqs       bigint[];                        -- of the locked wallets, in order
-    availables bigint[];
-    helds      bigint[];
-    pendings   bigint[];
-    owed       bigint[];
-    heads      bytea[];
     sides      smallint[];                      -- the house's side, by bucket and funder
     side_funders int[];
     side_points bigint[];
 BEGIN
-    INSERT INTO ledger_wallet (bucket, member_id, point_type)
-    SELECT owner.bucket, owner.member_id, p_point_type
-      FROM unnest(p_wallet_buckets, p_wallet_members) WITH ORDINALITY AS owner (bucket, member_id, place)
-      LEFT JOIN LATERAL (
-           SELECT true AS found FROM ledger_wallet AS w
-            WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = p_point_type
-           OFFSET 0) AS w ON true
-     WHERE w.found IS NULL
-     ORDER BY owner.place
-        ON CONFLICT DO NOTHING;
-
-    -- Locked in key order; the lateral subquery cannot be turned into a scan.
-    SELECT array_agg(w.seq), array_agg(w.available_points), array_agg(w.held_points), array_agg(w.pending_points),
-           array_agg(w.arrears_points), array_agg(w.head_hash)
-      INTO seqs, availables, helds, pendings, owed, heads
-      FROM unnest(p_wallet_buckets, p_wallet_members) AS owner (bucket, member_id)
-     CROSS JOIN LATERAL (
-           SELECT w.*
-             FROM ledger_wallet AS w
-            WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = p_point_type
-              FOR UPDATE) AS w;
-
-    -- From here on nobody else writes what belongs to these wallets.
     WITH wallet AS MATERIALIZED (
         SELECT w.*, coalesce(ended.points, 0) AS expired, coalesce(due.matured, 0) AS matured,
                coalesce(due.activated, 0) AS activated
@@ -466,6 +432,186 @@ BEGIN
            (SELECT array_agg(house.bucket) AS buckets, array_agg(house.funder_id) AS funders,
                    array_agg(house.points) AS points
               FROM house) AS h;
+
+    IF sides IS NOT NULL THEN
+        PERFORM ledger_add_to_slots(
+            sides, array_fill(10::smallint, ARRAY[cardinality(sides)]), side_funders,
+            array_fill(p_point_type, ARRAY[cardinality(sides)]),
+            array_fill(p_business_on, ARRAY[cardinality(sides)]), side_points,
+            array_fill(0::bigint, ARRAY[cardinality(sides)]));
+    END IF;
+END $$;
+
+-- Posts earnings, many or one: grants lots, chains entries, tells the world. Postings come ordered by (bucket,
+-- member_id), no two with one source; p_wallets says which of the distinct wallets is whose, p_free_sums and
+-- p_waiting_sums what it and those before it in its wallet grant to be spent at once and later. The same of each grant,
+-- with its number within its wallet; p_grant_of says whose it is. That much the caller counts, so that here no join is
+-- needed and rows are written as they come. p_aggregates are the operations' public ids and p_payloads what their events
+-- tell, made by the caller: here they would cost six times as much. Answers come as columns, in the postings' order. An
+-- earning whose source had earned before is not posted: operation_ids names the one that was.
+DROP FUNCTION ledger_post_earnings;
+DROP TYPE ledger_grant;
+CREATE FUNCTION ledger_post_earnings(
+    p_point_type smallint, p_now timestamptz, p_business_on date, p_wallet_buckets smallint[], p_wallet_members bigint[],
+    p_wallets int[], p_ids uuid[], p_partner_ids uuid[], p_source_kinds text[], p_source_refs text[],
+    p_amounts_fen bigint[], p_points bigint[], p_rule_versions int[], p_tiers text[], p_multipliers_pct int[],
+    p_own_cards boolean[], p_categories text[], p_occurred_at timestamptz[], p_managers text[], p_calculations jsonb[],
+    p_aggregates text[], p_payloads jsonb[], p_free_sums bigint[], p_waiting_sums bigint[],
+    p_grant_of int[], p_lot_ids uuid[], p_funders int[], p_unit_costs_e6 bigint[], p_campaigns text[],
+    p_expires_at timestamptz[], p_granted bigint[], p_activates_at timestamptz[], p_grant_wallets int[],
+    p_grant_nth int[], p_grant_free_sums bigint[], p_grant_waiting_sums bigint[],
+    OUT operation_ids uuid[], OUT posted boolean[], OUT available bigint[], OUT held bigint[], OUT pending bigint[],
+    OUT arrears bigint[]
+)
+    LANGUAGE plpgsql
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET enable_mergejoin = off
+    SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+DECLARE
+    seqs       bigint[];                        -- of the locked wallets, in order
+    availables bigint[];
+    helds      bigint[];
+    pendings   bigint[];
+    owed       bigint[];
+    heads      bytea[];
+    expired    bigint[];                        -- what in them is past its expiry but not yet booked
+    matured    bigint[];                        -- what in them is pending no longer but not yet booked
+    activated  bigint[];                        -- what of that has not expired meanwhile
+    sides      smallint[];                      -- the house's side, by bucket and funder
+    side_funders int[];
+    side_points bigint[];
+BEGIN
+    INSERT INTO ledger_wallet (bucket, member_id, point_type)
+    SELECT owner.bucket, owner.member_id, p_point_type
+      FROM unnest(p_wallet_buckets, p_wallet_members) WITH ORDINALITY AS owner (bucket, member_id, place)
+      LEFT JOIN LATERAL (
+           SELECT true AS found FROM ledger_wallet AS w
+            WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = p_point_type
+           OFFSET 0) AS w ON true
+     WHERE w.found IS NULL
+     ORDER BY owner.place
+        ON CONFLICT DO NOTHING;
+
+    -- Locked in key order; the lateral subquery cannot be turned into a scan.
+    SELECT array_agg(w.seq), array_agg(w.available_points), array_agg(w.held_points), array_agg(w.pending_points),
+           array_agg(w.arrears_points), array_agg(w.head_hash)
+      INTO seqs, availables, helds, pendings, owed, heads
+      FROM unnest(p_wallet_buckets, p_wallet_members) AS owner (bucket, member_id)
+     CROSS JOIN LATERAL (
+           SELECT w.*
+             FROM ledger_wallet AS w
+            WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = p_point_type
+              FOR UPDATE) AS w;
+
+    -- From here on nobody else writes what belongs to these wallets.
+    IF 0 < ANY (owed) OR EXISTS (
+        SELECT FROM unnest(p_wallets, p_partner_ids, p_source_kinds, p_source_refs)
+                    AS p (wallet, partner_id, source_kind, source_ref)
+         CROSS JOIN LATERAL (
+               SELECT FROM ledger_operation AS o
+                WHERE o.bucket = p_wallet_buckets[p.wallet] AND o.member_id = p_wallet_members[p.wallet]
+                  AND o.partner_id = p.partner_id AND o.source_kind = p.source_kind AND o.source_ref = p.source_ref
+                  AND o.kind = 'earn'
+               OFFSET 0) AS earlier) THEN
+        SELECT * INTO operation_ids, posted, available, held, pending, arrears
+          FROM ledger_post_mixed_earnings(
+               p_point_type, p_now, p_business_on, p_wallet_buckets, p_wallet_members, seqs, availables, helds,
+               pendings, owed, heads, p_wallets, p_ids, p_partner_ids, p_source_kinds, p_source_refs, p_amounts_fen,
+               p_points, p_rule_versions, p_tiers, p_multipliers_pct, p_own_cards, p_categories, p_occurred_at,
+               p_managers, p_calculations, p_aggregates, p_payloads, p_grant_of, p_lot_ids, p_funders,
+               p_unit_costs_e6, p_campaigns, p_expires_at, p_granted, p_activates_at);
+        RETURN;
+    END IF;
+
+    SELECT array_agg(coalesce(ended.points, 0)), array_agg(coalesce(due.matured, 0)),
+           array_agg(coalesce(due.activated, 0))
+      INTO expired, matured, activated
+      FROM unnest(p_wallet_buckets, p_wallet_members, pendings) AS w (bucket, member_id, pending)
+      LEFT JOIN LATERAL (
+           SELECT sum(lot.remaining_points - lot.held_points - lot.pending_points)::bigint AS points
+             FROM ledger_lot AS lot
+            WHERE lot.bucket = w.bucket AND lot.member_id = w.member_id AND lot.point_type = p_point_type
+              AND lot.live AND lot.expires_at <= p_now) AS ended ON true
+      LEFT JOIN LATERAL (
+           SELECT sum(lot.pending_points)::bigint AS matured,
+                  (sum(lot.pending_points) FILTER (WHERE lot.expires_at IS NULL OR lot.expires_at > p_now))::bigint
+                      AS activated
+             FROM ledger_lot AS lot
+            WHERE w.pending > 0 AND lot.bucket = w.bucket AND lot.member_id = w.member_id
+              AND lot.point_type = p_point_type AND lot.live AND lot.pending_points > 0
+              AND lot.activates_at <= p_now) AS due ON true;
+
+    INSERT INTO ledger_operation (
+        bucket, member_id, id, kind, partner_id, source_kind, source_ref, amount_fen, points, rule_version, tier,
+        multiplier_pct, own_card, category, occurred_at, recorded_at, business_on, manager, point_type, calculation)
+    SELECT p_wallet_buckets[p.wallet], p_wallet_members[p.wallet], p.id, 'earn', p.partner_id, p.source_kind,
+           p.source_ref, p.amount_fen, p.points, p.rule_version, p.tier, p.multiplier_pct, p.own_card, p.category,
+           p.occurred_at, p_now, p_business_on, p.manager, p_point_type, p.calculation
+      FROM unnest(p_wallets, p_ids, p_partner_ids, p_source_kinds, p_source_refs, p_amounts_fen, p_points,
+                  p_rule_versions, p_tiers, p_multipliers_pct, p_own_cards, p_categories, p_occurred_at, p_managers,
+                  p_calculations)
+           AS p (wallet, id, partner_id, source_kind, source_ref, amount_fen, points, rule_version, tier,
+                 multiplier_pct, own_card, category, occurred_at, manager, calculation);
+
+    WITH granted AS (
+        SELECT g.wallet, g.nth, p_wallet_buckets[g.wallet] AS bucket, p_wallet_members[g.wallet] AS member_id,
+               seqs[g.wallet] + g.nth AS seq, g.posting, p_ids[g.posting] AS id, g.lot_id, g.funder_id, g.unit_cost_e6,
+               g.campaign, g.expires_at, g.points, ledger_cost_fen(g.points, g.unit_cost_e6) AS value_fen,
+               CASE WHEN g.activates_at > p_now THEN g.activates_at END AS activates_at,
+               (CASE WHEN g.activates_at > p_now THEN 3 ELSE 1 END)::smallint AS credit,
+               availables[g.wallet] + g.free_sum AS available, helds[g.wallet] AS held,
+               pendings[g.wallet] + g.waiting_sum AS pending
+          FROM unnest(p_grant_wallets, p_grant_nth, p_grant_of, p_lot_ids, p_funders, p_unit_costs_e6, p_campaigns,
+                      p_expires_at, p_granted, p_activates_at, p_grant_free_sums, p_grant_waiting_sums)
+               AS g (wallet, nth, posting, lot_id, funder_id, unit_cost_e6, campaign, expires_at, points, activates_at,
+                     free_sum, waiting_sum)
+    ), entry AS MATERIALIZED (
+        SELECT n.*,
+               ledger_form_chain(heads[n.wallet], ledger_entry_form(
+                   n.bucket, n.member_id, p_point_type, n.seq, n.id, 10::smallint, n.credit, n.points, n.funder_id,
+                   n.value_fen, n.available, n.held, n.pending, 0::bigint, p_now, p_business_on)) OVER chain AS hash,
+               lead(n.nth) OVER chain IS NULL AS is_last
+          FROM granted AS n
+        WINDOW chain AS (PARTITION BY n.wallet ORDER BY n.nth ROWS UNBOUNDED PRECEDING)
+    ), booked AS (
+        INSERT INTO ledger_entry (
+            bucket, member_id, point_type, seq, operation_id, debit_account, credit_account, points, funder_id,
+            value_fen, available_after, held_after, pending_after, arrears_after, recorded_at, business_on, hash)
+        SELECT e.bucket, e.member_id, p_point_type, e.seq, e.id, 10, e.credit, e.points, e.funder_id, e.value_fen,
+               e.available, e.held, e.pending, 0, p_now, p_business_on, e.hash
+          FROM entry AS e
+    ), lot AS (
+        INSERT INTO ledger_lot (
+            bucket, member_id, point_type, lot_seq, id, operation_id, funder_id, unit_cost_e6, campaign, rule_version,
+            effective_at, activates_at, expires_at, points, remaining_points, pending_points)
+        SELECT e.bucket, e.member_id, p_point_type, e.seq, e.lot_id, e.id, e.funder_id, e.unit_cost_e6, e.campaign,
+               p_rule_versions[e.posting], p_occurred_at[e.posting], e.activates_at, e.expires_at, e.points, e.points,
+               CASE e.credit WHEN 3 THEN e.points ELSE 0 END
+          FROM entry AS e
+    ), moved AS (
+        UPDATE ledger_wallet AS w
+           SET seq = e.seq, head_hash = e.hash, available_points = e.available, pending_points = e.pending
+          FROM entry AS e
+         WHERE e.is_last AND w.bucket = ANY (ARRAY[e.bucket]) AND w.member_id = ANY (ARRAY[e.member_id])
+           AND w.point_type = p_point_type
+    )
+    SELECT array_agg(house.bucket), array_agg(house.funder_id), array_agg(house.points)
+      INTO sides, side_funders, side_points
+      FROM (SELECT e.bucket, e.funder_id, sum(e.points)::bigint AS points
+              FROM entry AS e
+             GROUP BY e.bucket, e.funder_id) AS house;
+
+    -- An earning has one event, which shares its identifier.
+    INSERT INTO outbox_event (bucket, id, partner_id, type, aggregate, payload, occurred_at)
+    SELECT p_wallet_buckets[p.wallet], p.id, p.partner_id, 'points.earned', p.aggregate, p.payload, p_now
+      FROM unnest(p_wallets, p_ids, p_partner_ids, p_aggregates, p_payloads)
+           AS p (wallet, id, partner_id, aggregate, payload);
+
+    operation_ids := p_ids;
+    SELECT array_agg(true), array_agg(availables[p.wallet] + p.free_sum - expired[p.wallet] + activated[p.wallet]),
+           array_agg(helds[p.wallet]), array_agg(pendings[p.wallet] + p.waiting_sum - matured[p.wallet]),
+           array_agg(0::bigint)
+      INTO posted, available, held, pending, arrears
+      FROM unnest(p_wallets, p_free_sums, p_waiting_sums) AS p (wallet, free_sum, waiting_sum);
 
     IF sides IS NOT NULL THEN
         PERFORM ledger_add_to_slots(

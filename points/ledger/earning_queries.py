@@ -13,7 +13,7 @@ from points.ledger.model import TESSERA, Balance, EarnOutcome, EarnPosting
 POST_EARNINGS = """
 SELECT operation_ids, posted, available, held, pending, arrears
   FROM ledger_post_earnings($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30)
+                            $21, $22, $23, $24, $25, $26, $27, $28, $29, $30, $31, $32, $33, $34, $35, $36)
 """
 
 
@@ -22,10 +22,12 @@ async def post_earnings(
 ) -> list[EarnOutcome]:
     """Post them in one statement; they come ordered by (bucket, member), no two with one source."""
     wire_ids = [to_wire("ent", p.operation_id) for p in postings]
-    grants = [(place, grant) for place, p in enumerate(postings, 1) for grant in p.grants]
+    grants = [grant for p in postings for grant in p.grants]
+    wallets = wallet_columns([p.member for p in postings])
+    sums = _sums(postings, wallets[2], now)
     record = await connection.fetchrow(
         POST_EARNINGS,
-        *(TESSERA, now, business_on, *wallet_columns([p.member for p in postings])),
+        *(TESSERA, now, business_on, *wallets),
         [p.operation_id for p in postings],
         [p.partner_id for p in postings],
         [p.source_kind for p in postings],
@@ -42,14 +44,15 @@ async def post_earnings(
         [p.calculation for p in postings],
         wire_ids,
         [_told(p, wire_id) for p, wire_id in zip(postings, wire_ids, strict=True)],
-        [place for place, _ in grants],
-        [grant.lot_id for _, grant in grants],
-        [grant.funder_id for _, grant in grants],
-        [grant.unit_cost_e6 for _, grant in grants],
-        [grant.campaign for _, grant in grants],
-        [grant.expires_at for _, grant in grants],
-        [grant.points for _, grant in grants],
-        [grant.activates_at for _, grant in grants],
+        *(sums.free, sums.waiting, sums.grant_of),
+        [grant.lot_id for grant in grants],
+        [grant.funder_id for grant in grants],
+        [grant.unit_cost_e6 for grant in grants],
+        [grant.campaign for grant in grants],
+        [grant.expires_at for grant in grants],
+        [grant.points for grant in grants],
+        [grant.activates_at for grant in grants],
+        *(sums.grant_wallet, sums.grant_nth, sums.grant_free, sums.grant_waiting),
     )
     assert record is not None, "the function answers with one row"
     return [
@@ -65,6 +68,44 @@ async def post_earnings(
         )
         for operation_id, posted, available, held, pending, arrears in zip(*record, strict=True)
     ]
+
+
+class _Sums:
+    """Of each posting, and of each grant, what it and those before it in its wallet grant; counted from one."""
+
+    __slots__ = ("free", "grant_free", "grant_nth", "grant_of", "grant_waiting", "grant_wallet", "waiting")
+
+    def __init__(self) -> None:
+        self.free: list[int] = []
+        self.waiting: list[int] = []
+        self.grant_of: list[int] = []
+        self.grant_wallet: list[int] = []
+        self.grant_nth: list[int] = []
+        self.grant_free: list[int] = []
+        self.grant_waiting: list[int] = []
+
+
+def _sums(postings: Sequence[EarnPosting], wallets: Sequence[int], now: datetime) -> _Sums:
+    """Points that may be spent at once and points that wait are summed apart; `postings` are ordered by wallet."""
+    sums = _Sums()
+    before = nth = free = waiting = 0
+    for place, (posting, wallet) in enumerate(zip(postings, wallets, strict=True), 1):
+        if wallet != before:
+            before, nth, free, waiting = wallet, 0, 0, 0
+        for grant in posting.grants:
+            nth += 1
+            if grant.activates_at is not None and grant.activates_at > now:
+                waiting += grant.points
+            else:
+                free += grant.points
+            sums.grant_of.append(place)
+            sums.grant_wallet.append(wallet)
+            sums.grant_nth.append(nth)
+            sums.grant_free.append(free)
+            sums.grant_waiting.append(waiting)
+        sums.free.append(free)
+        sums.waiting.append(waiting)
+    return sums
 
 
 def _told(posting: EarnPosting, wire_id: str) -> Any:
