@@ -15,8 +15,25 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 CHECKS = "file accounts chain balances wallets house zero-sum statements seals inclusion"
-MOVED = ("earned", "restored", "spent", "expired", "clawed", "repaid", "owed")
-MEANING = dict(zip(((10, 1), (11, 1), (2, 11), (1, 12), (1, 10), (1, 4), (4, 10)), MOVED, strict=True))
+GAINED = "earned restored adjusted_in transferred_in exchanged_in"
+LOST = "expired clawed repaid adjusted_out transferred_out exchanged_out spent"
+MOVED = [*f"{GAINED} {LOST}".split(), "owed"]
+PAIRS = (
+    (10, 1),
+    (11, 1),
+    (14, 1),
+    (13, 1),
+    (15, 1),
+    (1, 12),
+    (1, 10),
+    (1, 4),
+    (1, 14),
+    (1, 13),
+    (1, 15),
+    (1, 11),
+    (4, 10),
+)
+MEANING = dict(zip(PAIRS, MOVED, strict=True)) | {(2, 11): "spent"}
 BALANCES = "available held pending arrears"
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 Record = dict[str, Any]
@@ -41,6 +58,12 @@ def entry_hash(link: bytes, w: Record, e: Record) -> bytes:
     moved = struct.pack(">hhqiq", *get(e, "debit credit points funder value_fen"))
     after = struct.pack(">qqqqqi", *get(e, BALANCES), moment, days(e["business_on"]))
     return sha(link, key, bytes.fromhex(e["operation"]), moved, after)
+
+
+def meaning_of(e: Record) -> str:
+    # points that wait are the member's like those available
+    debit, credit = (1 if account == 3 else account for account in get(e, "debit credit"))
+    return MEANING.get((debit, credit), "moved")
 
 
 def leaf_hash(w: Record, seq: int, head: str) -> bytes:
@@ -124,11 +147,9 @@ class Verifier:
         self.check("statements", follows, f"{told} does not follow {before}")
         sums = Counter[str]()
         for e in mine:
-            # points that wait are the member's like those available
-            debit, credit = (1 if account == 3 else account for account in get(e, "debit credit"))
-            sums[MEANING.get((debit, credit), "moved")] += e["points"]
+            sums[meaning_of(e)] += e["points"]
         self.check("statements", all(s[name] == sums[name] for name in MOVED), f"{told}: {dict(sums)}")
-        owns = begins[0] + sum(get(s, "earned restored")) - sum(get(s, "spent expired clawed repaid"))
+        owns = begins[0] + sum(get(s, GAINED)) - sum(get(s, LOST))
         closes = get(s, "closing closing_arrears") == [owns, begins[1] + s["owed"] - s["repaid"]]
         available, held, pending, *ends = get(mine[-1], BALANCES + " hash seq")
         ends = [available + held + pending, held, *ends]

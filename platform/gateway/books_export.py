@@ -69,7 +69,8 @@ SELECT bucket, member_id, point_type, seq, operation_id, debit_account, credit_a
 STREAM_STATEMENTS = """
 SELECT bucket, member_id, point_type, period, opening_points, earned_points, restored_points, spent_points,
        expired_points, clawed_points, repaid_points, closing_points, closing_held_points, opening_arrears_points,
-       owed_points, closing_arrears_points, first_seq, last_seq, head_hash
+       owed_points, closing_arrears_points, first_seq, last_seq, head_hash, adjusted_in_points, adjusted_out_points,
+       transferred_in_points, transferred_out_points, exchanged_in_points, exchanged_out_points
   FROM ledger_statement
  WHERE $1::date IS NULL OR period + interval '1 month' <= $1::date + 1
  ORDER BY bucket, member_id, point_type, period
@@ -171,14 +172,14 @@ async def _write_wallet(lines: Lines, wallet: asyncpg.Record, entries: Parts, st
     lines.write("wallet", **{_NAMES.get(name, name): value for name, value in wallet.items()})
     async for entry in entries.of(key):
         if entry["seq"] <= wallet["seq"]:
-            lines.write("entry", **_named(entry))
+            lines.write("entry", **named(entry))
     async for statement in statements.of(key):
-        lines.write("statement", **_named(statement))
+        lines.write("statement", **named(statement))
 
 
 async def _write_slots(lines: Lines, slots: Parts, bucket: int) -> None:
     async for slot in slots.of((bucket,)):
-        lines.write("slot", bucket=bucket, **_named(slot, skip=1))
+        lines.write("slot", bucket=bucket, **named(slot, skip=1))
 
 
 #: the file's names are the ledger's without their units: every number in it is points, but for value_fen
@@ -192,7 +193,7 @@ _NAMES = {
 _ENDINGS = ("_points", "_after")
 
 
-def _named(record: asyncpg.Record, *, skip: int = 3) -> dict[str, Any]:
+def named(record: asyncpg.Record, *, skip: int = 3) -> dict[str, Any]:
     """The fields after the key."""
     fields = {}
     for name, value in list(record.items())[skip:]:

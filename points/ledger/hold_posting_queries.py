@@ -8,7 +8,7 @@ from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.ids import new_id
 from kernel.outbox import Event
-from points.ledger.model import TESSERA, Closing, Hold, OperationKind
+from points.ledger.model import Closing, Hold, OperationKind
 
 PLACE_HOLDS = """
 SELECT placed, free FROM ledger_place_holds($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12)
@@ -24,11 +24,11 @@ async def place_holds(
 ) -> list[tuple[bool | None, int]]:
     """Of each: placed or not, and how much was free; None where the wallet, locked now, needs more than that.
 
-    They come ordered by (bucket, member).
+    They come ordered by (bucket, member) and are of one kind of points.
     """
     record = await connection.fetchrow(
         PLACE_HOLDS,
-        *(TESSERA, now, business_date(now), *wallet_columns([hold.member for hold in holds])),
+        *(holds[0].point_type.code, now, business_date(now), *wallet_columns([hold.member for hold in holds])),
         [hold.id for hold in holds],
         [hold.partner_id for hold in holds],
         [hold.points for hold in holds],
@@ -51,12 +51,12 @@ async def settle_holds(
 ) -> list[bool] | None:
     """Which of the holds were still open and are closed now; None if the wallets, locked now, need more than that.
 
-    They come ordered by (bucket, member), no hold twice, each with the kind of its end and its event.
+    They come ordered by (bucket, member), all of one kind of points, no hold twice, each with the kind of its end and its event.
     """
     holds = [closing.hold for closing in closings]
     closed: list[bool] | None = await connection.fetchval(
         SETTLE_HOLDS,
-        *(TESSERA, now, business_date(now), *wallet_columns([hold.member for hold in holds])),
+        *(holds[0].point_type.code, now, business_date(now), *wallet_columns([hold.member for hold in holds])),
         [hold.id for hold in holds],
         kinds,
         [closing.state for closing in closings],

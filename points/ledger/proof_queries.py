@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 from kernel.caller import MemberRef
 from kernel.database import Connection, read
-from points.ledger.model import DayRoot, Seal, Statement, WalletKey
+from points.ledger.model import DayRoot, Seal, Statement, WalletCursor
 
 # A first entry is always a grant, and a grant always touches a slot.
 FIND_FIRST_DAY = "SELECT min(business_on) FROM ledger_house_slot"
@@ -19,7 +19,8 @@ SELECT bucket AS after_bucket, member_id AS after_member_id, point_type AS after
 LIST_STATEMENTS = """
 SELECT bucket, member_id, period, opening_points, earned_points, restored_points, spent_points, expired_points,
        clawed_points, repaid_points, closing_points, closing_held_points, opening_arrears_points, owed_points,
-       closing_arrears_points, first_seq, last_seq, head_hash
+       closing_arrears_points, first_seq, last_seq, head_hash, adjusted_in_points, adjusted_out_points,
+       transferred_in_points, transferred_out_points, exchanged_in_points, exchanged_out_points
   FROM ledger_statement
  WHERE bucket = $1 AND member_id = $2 AND point_type = 1 AND period <= $3
  ORDER BY period DESC
@@ -72,8 +73,8 @@ async def find_first_day(connection: Connection) -> date | None:
 
 
 async def issue_statements(
-    connection: Connection, *, period: date, after: WalletKey, limit: int, now: datetime
-) -> tuple[WalletKey, int] | None:
+    connection: Connection, *, period: date, after: WalletCursor, limit: int, now: datetime
+) -> tuple[WalletCursor, int] | None:
     """The next wallets' statements: the key of the last wallet looked at, and how many were issued; None at the end."""
     record = await connection.fetchrow(ISSUE_STATEMENTS, period, *after, limit, now)
     if record is None:

@@ -11,6 +11,7 @@ from litestar import Litestar, Request, Response
 from litestar.di import Provide
 
 import points.earning.handlers
+import points.earning.handlers_dry_runs
 import points.ledger.handlers
 import points.membership.handlers
 from kernel.caller import Caller, ConsentMissing, MemberRef, MemberUnknown
@@ -29,6 +30,7 @@ BASE = "https://bank.example"
 SCOPES = frozenset({"points:earn", "points:spend", "members:read", "entitlements:write"})
 ROUTES = [
     *points.earning.handlers.routes,
+    *points.earning.handlers_dry_runs.routes,
     *points.ledger.handlers.routes,
     *points.membership.handlers.routes,
 ]
@@ -247,7 +249,8 @@ async def test_a_checkout_from_quote_to_refund(desk: Desk) -> None:
     await desk.enrol("ann")
     await desk.earn("ann", "order-1", 500)
     quote = await desk.post("/v1/points/quotes", {"member": "ann", "order_amount_fen": 300})
-    assert quote == (200, {"max_points": 300, "value_fen": 300, "points_per_yuan": 100})
+    told = {"max_points": 300, "value_fen": 300, "points_per_yuan": 100, "point_type": "tessera"}
+    assert quote == (200, told)
     quote = await desk.post("/v1/points/quotes", {"member": "ann", "order_amount_fen": 90_000})
     assert quote[1]["max_points"] == 500
 
@@ -342,6 +345,7 @@ async def test_points_are_told_with_what_ends_next(desk: Desk) -> None:
         "arrears_points": 0,
         "expiring": [{"points": 10, "expires_at": "2028-11-30T16:00:00Z"}],
         "as_of": "2026-11-20T04:00:00Z",
+        "point_type": "tessera",
     }
     desk.now += timedelta(days=900)
     assert (await desk.get("/v1/members/ann/points"))[1]["available_points"] == 0

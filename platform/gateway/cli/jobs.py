@@ -47,7 +47,9 @@ def register(subparsers: Any) -> None:
     closing.add_argument("--partner", default=None, metavar="SLUG", help="only this one")
     _finish(closing, _settle)
     months = actions.add_parser("statements", help="issue every wallet's statement of a month that is over")
-    months.add_argument("--month", type=_month, default=None, metavar="YYYY-MM", help="default: the last one")
+    months.add_argument(
+        "--month", type=parse_month, default=None, metavar="YYYY-MM", help="default: the last one"
+    )
     _finish(months, _issue)
     sealing = actions.add_parser("seal", help="seal the points books of every day up to one that is over")
     _add_date(sealing, "default: yesterday")
@@ -63,7 +65,8 @@ def _finish(parser: argparse.ArgumentParser, run: Any) -> None:
     parser.set_defaults(run=run)
 
 
-def _month(text: str) -> date:
+def parse_month(text: str) -> date:
+    """The first day of `YYYY-MM`."""
     if re.fullmatch(r"\d{4}-(0[1-9]|1[0-2])", text, re.ASCII) is None:
         raise argparse.ArgumentTypeError(f"{text!r} is not a month, such as 2026-11")
     return date.fromisoformat(f"{text}-01")

@@ -227,7 +227,7 @@ async def test_a_kind_of_entry_that_no_statement_knows_stops_the_job(
     member = await bank.enrol(connection)
     await bank.earn(connection, member, 10)
     await connection.execute(
-        "INSERT INTO ledger_entry SELECT bucket, member_id, point_type, 2, operation_id, 13, 1, 5, funder_id, 0, 15, 0, 0, 0,"
+        "INSERT INTO ledger_entry SELECT bucket, member_id, point_type, 2, operation_id, 12, 1, 5, funder_id, 0, 15, 0, 0, 0,"
         " recorded_at, business_on, hash FROM ledger_entry WHERE member_id = $1",
         member.member_id,
     )
