@@ -79,8 +79,13 @@ ALTER TABLE ledger_lot ADD COLUMN live boolean NOT NULL GENERATED ALWAYS AS (rem
 DROP INDEX ledger_lot_spend_order;
 CREATE INDEX ledger_lot_spend_order
     ON ledger_lot (bucket, member_id, point_type, expires_at NULLS LAST, lot_seq) WHERE live;
+
+-- What the jobs book is found by its instant in UTC, and only by that: so no plan for one wallet goes through everything
+-- that is due in all wallets, which is much on the first of a month.
 DROP INDEX ledger_lot_due;
-CREATE INDEX ledger_lot_due ON ledger_lot (expires_at) WHERE live;
+CREATE INDEX ledger_lot_due ON ledger_lot ((expires_at AT TIME ZONE 'UTC')) WHERE live;
+DROP INDEX ledger_lot_pending;
+CREATE INDEX ledger_lot_pending ON ledger_lot ((activates_at AT TIME ZONE 'UTC')) WHERE pending_points > 0;
 
 ------------------------------------------------------------------------------------------------------------------
 -- The chain

@@ -100,21 +100,21 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
  ORDER BY lot.bucket, lot.member_id, lot.point_type, lot.expires_at NULLS LAST, lot.lot_seq
 """
 
-# Ordered so that the longest overdue go first.
+# Ordered so that the longest overdue go first; said as ledger_lot_due has it.
 LIST_ENDED_LOT_OWNERS = """
 SELECT bucket, member_id, point_type
   FROM ledger_lot
- WHERE live AND remaining_points > held_points AND expires_at <= $1
- ORDER BY expires_at
+ WHERE live AND remaining_points > held_points AND expires_at AT TIME ZONE 'UTC' <= $1::timestamptz AT TIME ZONE 'UTC'
+ ORDER BY expires_at AT TIME ZONE 'UTC'
  LIMIT $2
 """
 
-# Ordered so that the longest overdue go first.
+# Ordered so that the longest overdue go first; said as ledger_lot_pending has it.
 LIST_RIPE_LOT_OWNERS = """
 SELECT bucket, member_id, point_type
   FROM ledger_lot
- WHERE pending_points > 0 AND activates_at <= $1
- ORDER BY activates_at
+ WHERE pending_points > 0 AND activates_at AT TIME ZONE 'UTC' <= $1::timestamptz AT TIME ZONE 'UTC'
+ ORDER BY activates_at AT TIME ZONE 'UTC'
  LIMIT $2
 """
 
