@@ -16,8 +16,8 @@ from points.ledger.model import (
     ListedEntry,
     Lot,
     Take,
-    WalletKey,
-    wallet_key,
+    WalletRef,
+    wallet_ref,
 )
 
 NOTHING = Balance(available_points=0, held_points=0, pending_points=0, arrears_points=0)
@@ -27,7 +27,7 @@ async def read_balance(
     connection: Connection, member: MemberRef, *, point_type: int = TESSERA, now: datetime
 ) -> Balance:
     """What `member` has at `now`; points past their expiry are gone whether or not the sweep has come by."""
-    return await queries.read_balance(connection, wallet_key(member, point_type), now=now) or NOTHING
+    return await queries.read_balance(connection, wallet_ref(member, point_type), now=now) or NOTHING
 
 
 async def list_expiring(
@@ -39,7 +39,7 @@ async def list_expiring(
     now: datetime,
 ) -> list[ExpiringPoints]:
     """The free points that end next, one line per instant."""
-    return await queries.list_expiring(connection, wallet_key(member, point_type), limit=limit, now=now)
+    return await queries.list_expiring(connection, wallet_ref(member, point_type), limit=limit, now=now)
 
 
 async def list_entries(
@@ -57,7 +57,7 @@ async def list_entries(
     """
     return await queries.list_entries(
         connection,
-        wallet_key(member, point_type),
+        wallet_ref(member, point_type),
         partner_id=partner_id,
         before_seq=before_seq or 2**63 - 1,
         limit=limit,
@@ -78,7 +78,7 @@ async def activate_due(connection: Connection, *, limit: int, now: datetime) -> 
     )
 
 
-async def _settle(connection: Connection, owners: Sequence[WalletKey], now: datetime) -> int:
+async def _settle(connection: Connection, owners: Sequence[WalletRef], now: datetime) -> int:
     if not owners:
         return 0
     wallets = await queries.lock_wallets(connection, owners)

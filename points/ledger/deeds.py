@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from kernel.caller import MemberRef
-from points.ledger.model import Balance, Lot, MoveKind, PointType, Reversal, Take, WalletKey
+from points.ledger.model import Balance, Lot, MoveKind, PointType, Reversal, Take, WalletRef
 
 AdjustmentState = Literal["proposed", "posted", "rejected", "expired"]
 TransferState = Literal["sent", "arrived", "returned"]
@@ -37,8 +37,8 @@ class Adjustment(Struct, frozen=True, kw_only=True):
     decided_at: datetime | None = None
 
     @property
-    def wallet(self) -> WalletKey:
-        return WalletKey(bucket=self.bucket, member_id=self.member_id, point_type=self.point_type)
+    def wallet(self) -> WalletRef:
+        return WalletRef(bucket=self.bucket, member_id=self.member_id, point_type=self.point_type)
 
 
 class TransferRequest(Struct, frozen=True, kw_only=True):
@@ -68,11 +68,11 @@ class Transfer(Struct, frozen=True, kw_only=True):
     ended_at: datetime | None = None
 
     @property
-    def source(self) -> WalletKey:
+    def source(self) -> WalletRef:
         return _key(self.sender, self.point_type)
 
     @property
-    def target(self) -> WalletKey:
+    def target(self) -> WalletRef:
         return _key(self.receiver, self.point_type)
 
 
@@ -183,5 +183,5 @@ class SentToday(Struct, frozen=True, kw_only=True):
     points: int
 
 
-def _key(member: MemberRef, point_type: int) -> WalletKey:
-    return WalletKey(bucket=member.bucket, member_id=member.member_id, point_type=point_type)
+def _key(member: MemberRef, point_type: int) -> WalletRef:
+    return WalletRef(bucket=member.bucket, member_id=member.member_id, point_type=point_type)

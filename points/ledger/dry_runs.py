@@ -9,7 +9,7 @@ from kernel.ids import new_id
 from points.ledger import queries
 from points.ledger.balances import read_balance
 from points.ledger.deeds import SpendPreview
-from points.ledger.model import Account, Balance, EarnOutcome, EarnPosting, PointType, wallet_key
+from points.ledger.model import Account, Balance, EarnOutcome, EarnPosting, PointType, wallet_ref
 from points.ledger.picking import preview_lots
 from points.ledger.rules import value_fen
 
@@ -18,7 +18,7 @@ async def preview_spend(
     connection: Connection, *, member: MemberRef, points: int, point_type: PointType, now: datetime
 ) -> SpendPreview:
     """The lots that a hold or a spend of `points` takes if it comes now, in spend order, and what it leaves."""
-    key = wallet_key(member, point_type.code)
+    key = wallet_ref(member, point_type.code)
     journal, [takes] = await preview_lots(connection, [(key, points)], now=now)
     if isinstance(takes, Refusal):
         raise takes

@@ -14,7 +14,7 @@ from kernel.outbox import Event, enqueue
 from points.ledger import exchange_queries, queries
 from points.ledger.deeds import Exchange, ExchangeRate, ExchangeRequest, TargetLot
 from points.ledger.journal import Journal
-from points.ledger.model import Account, PointType, Take, wallet_key
+from points.ledger.model import Account, PointType, Take, wallet_ref
 from points.ledger.picking import pick_lots
 
 
@@ -98,8 +98,8 @@ async def exchange_points(connection: Connection, request: ExchangeRequest, *, n
     taken, given = whole_points(request.points, rate)
     if given == 0:
         raise ExchangeTooSmall(points_min=-(-rate.denominator // rate.numerator))
-    source = wallet_key(request.member, rate.from_type)
-    target = wallet_key(request.member, rate.to_type)
+    source = wallet_ref(request.member, rate.from_type)
+    target = wallet_ref(request.member, rate.to_type)
     await queries.open_wallets(connection, [source, target])
     journal, [takes] = await pick_lots(connection, [(source, taken)], also=[target], now=now)
     posted = await exchange_queries.find_exchange(

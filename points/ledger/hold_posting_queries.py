@@ -28,7 +28,12 @@ async def place_holds(
     """
     record = await connection.fetchrow(
         PLACE_HOLDS,
-        *(holds[0].point_type.code, now, business_date(now), *wallet_columns([hold.member for hold in holds])),
+        *(
+            holds[0].point_type.code,
+            now,
+            business_date(now),
+            *wallet_columns([hold.member for hold in holds]),
+        ),
         [hold.id for hold in holds],
         [hold.partner_id for hold in holds],
         [hold.points for hold in holds],
@@ -56,7 +61,12 @@ async def settle_holds(
     holds = [closing.hold for closing in closings]
     closed: list[bool] | None = await connection.fetchval(
         SETTLE_HOLDS,
-        *(holds[0].point_type.code, now, business_date(now), *wallet_columns([hold.member for hold in holds])),
+        *(
+            holds[0].point_type.code,
+            now,
+            business_date(now),
+            *wallet_columns([hold.member for hold in holds]),
+        ),
         [hold.id for hold in holds],
         kinds,
         [closing.state for closing in closings],

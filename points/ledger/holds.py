@@ -27,7 +27,7 @@ from points.ledger.model import (
     Manager,
     PointType,
     Take,
-    wallet_key,
+    wallet_ref,
 )
 from points.ledger.picking import pick_lots
 from points.ledger.rules import (
@@ -107,7 +107,7 @@ async def _place_in_turn(
     connection: Connection, requests: Sequence[HoldRequest], *, now: datetime
 ) -> list[Hold | Refusal]:
     """By the journal: what has ended or ripened in these wallets is booked first."""
-    asked = [(wallet_key(request.member, request.point_type.code), request.points) for request in requests]
+    asked = [(wallet_ref(request.member, request.point_type.code), request.points) for request in requests]
     journal, picked = await pick_lots(connection, asked, now=now)
     answers: list[Hold | Refusal] = []
     opened: list[tuple[Hold, Sequence[Take]]] = []
@@ -237,7 +237,7 @@ async def _close_in_turn(
     journal = Journal(
         await queries.lock_wallets(
             connection,
-            [wallet_key(closing.hold.member, closing.hold.point_type.code) for closing in closings],
+            [wallet_ref(closing.hold.member, closing.hold.point_type.code) for closing in closings],
         ),
         now=now,
     )

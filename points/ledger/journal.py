@@ -26,7 +26,7 @@ from points.ledger.model import (
     OperationKind,
     Take,
     Wallet,
-    WalletKey,
+    WalletRef,
 )
 from points.ledger.rules import cost_fen, restored_expiry, spend_order
 
@@ -69,12 +69,12 @@ class Journal:
     def wallet(self, member: MemberRef, point_type: int = TESSERA) -> Wallet:
         return self._wallets[member.member_id, point_type]
 
-    def arrears_points(self, key: WalletKey) -> int:
+    def arrears_points(self, key: WalletRef) -> int:
         """What is owed to the wallet; nothing by who has none."""
         wallet = self._wallets.get((key.member_id, key.point_type))
         return 0 if wallet is None else wallet.arrears_points
 
-    def standing(self, key: WalletKey, lots: Iterable[Lot]) -> list[Lot]:
+    def standing(self, key: WalletRef, lots: Iterable[Lot]) -> list[Lot]:
         """These lots of a wallet as they stand now, and those moved so far, in spend order."""
         found = {lot.lot_seq: lot for lot in lots}
         for (member_id, point_type, lot_seq), lot in self._standing.items():

@@ -22,8 +22,8 @@ BANK_FUNDER = "bank"
 #: where a walk through the wallets stands: bucket, member, point type
 WalletCursor = tuple[int, int, int]
 HoldState = Literal["open", "captured", "released", "lapsed"]
-#: what looks after points on its own, so that nobody else may: an instalment plan
-Manager = Literal["plan"]
+#: what looks after points on its own, so that nobody else may: an instalment plan, or a reward's redemption
+Manager = Literal["plan", "redemption"]
 
 #: which of a partner's acts a refund undoes
 Side = Literal["earn", "spend"]
@@ -106,7 +106,7 @@ class PointType(Struct, frozen=True, kw_only=True):
 POINTS = PointType(code=TESSERA, name="tessera", value_fen_e6=VALUE_FEN_E6)
 
 
-class WalletKey(Struct, frozen=True, kw_only=True):
+class WalletRef(Struct, frozen=True, kw_only=True):
     """Which wallet: a member's, of one type of points."""
 
     bucket: int
@@ -118,9 +118,9 @@ class WalletKey(Struct, frozen=True, kw_only=True):
         return MemberRef(member_id=self.member_id, bucket=self.bucket)
 
 
-def wallet_key(member: MemberRef, point_type: int = TESSERA) -> WalletKey:
+def wallet_ref(member: MemberRef, point_type: int = TESSERA) -> WalletRef:
     """The key of the member's wallet of this type."""
-    return WalletKey(bucket=member.bucket, member_id=member.member_id, point_type=point_type)
+    return WalletRef(bucket=member.bucket, member_id=member.member_id, point_type=point_type)
 
 
 class Balance(Struct, frozen=True, kw_only=True):
@@ -162,8 +162,8 @@ class Wallet(Struct, frozen=True, kw_only=True):
         return MemberRef(member_id=self.member_id, bucket=self.bucket)
 
     @property
-    def key(self) -> WalletKey:
-        return WalletKey(bucket=self.bucket, member_id=self.member_id, point_type=self.point_type)
+    def key(self) -> WalletRef:
+        return WalletRef(bucket=self.bucket, member_id=self.member_id, point_type=self.point_type)
 
     @property
     def balance(self) -> Balance:
@@ -202,8 +202,8 @@ class Lot(Struct, frozen=True, kw_only=True):
     id: UUID | None = None
 
     @property
-    def wallet(self) -> WalletKey:
-        return WalletKey(bucket=self.bucket, member_id=self.member_id, point_type=self.point_type)
+    def wallet(self) -> WalletRef:
+        return WalletRef(bucket=self.bucket, member_id=self.member_id, point_type=self.point_type)
 
     @property
     def free_points(self) -> int:
@@ -436,8 +436,8 @@ class Undoable(Struct, frozen=True, kw_only=True):
     hold: Hold | None
 
     @property
-    def wallet(self) -> WalletKey:
-        return wallet_key(self.operation.member, self.operation.point_type)
+    def wallet(self) -> WalletRef:
+        return wallet_ref(self.operation.member, self.operation.point_type)
 
 
 class Entry(Struct, frozen=True, kw_only=True):

@@ -7,15 +7,15 @@ from itertools import groupby
 from kernel.database import Connection
 from points.ledger import queries
 from points.ledger.journal import Journal
-from points.ledger.model import Lot, Take, WalletKey
+from points.ledger.model import Lot, Take, WalletRef
 from points.ledger.rules import InsufficientPoints, pin, take
 
 
 async def pick_lots(
     connection: Connection,
-    asked: Sequence[tuple[WalletKey, int]],
+    asked: Sequence[tuple[WalletRef, int]],
     *,
-    also: Sequence[WalletKey] = (),
+    also: Sequence[WalletRef] = (),
     now: datetime,
 ) -> tuple[Journal, list[list[Take] | InsufficientPoints]]:
     """For each wish in turn the lots that pay, or what is there instead; and the journal of the locked wallets.
@@ -28,7 +28,7 @@ async def pick_lots(
 
 
 async def preview_lots(
-    connection: Connection, asked: Sequence[tuple[WalletKey, int]], *, now: datetime
+    connection: Connection, asked: Sequence[tuple[WalletRef, int]], *, now: datetime
 ) -> tuple[Journal, list[list[Take] | InsufficientPoints]]:
     """As `pick_lots`, of wallets as they are at this moment: nothing is locked, and the journal is not to be written."""
     journal = Journal(await queries.list_wallets(connection, [key for key, _ in asked]), now=now)
@@ -36,13 +36,13 @@ async def preview_lots(
 
 
 async def _pick(
-    connection: Connection, journal: Journal, asked: Sequence[tuple[WalletKey, int]], now: datetime
+    connection: Connection, journal: Journal, asked: Sequence[tuple[WalletRef, int]], now: datetime
 ) -> list[list[Take] | InsufficientPoints]:
-    wanted: dict[WalletKey, int] = {}
+    wanted: dict[WalletRef, int] = {}
     for key, points in asked:
         # who owes repays with what ripens before anything is free
         wanted[key] = wanted.get(key, journal.arrears_points(key)) + points
-    free: dict[WalletKey, list[Lot]] = {}
+    free: dict[WalletRef, list[Lot]] = {}
     for key, owned in groupby(
         await queries.list_spendable_lots(connection, wanted, now=now), key=lambda lot: lot.wallet
     ):

@@ -14,7 +14,7 @@ from points.ledger.model import (
     Operation,
     Reversible,
     Wallet,
-    WalletKey,
+    WalletRef,
 )
 
 # Ordered by key: every transaction that locks several wallets locks them in the same order. The lateral subquery keeps
@@ -211,23 +211,23 @@ LIST_OWN_FUNDERS = "SELECT id, code FROM ledger_funder WHERE kind = 'bank' OR pa
 WRITE = "SELECT ledger_write($1, $2, $3, $4)"
 
 
-async def lock_wallets(connection: Connection, keys: Sequence[WalletKey]) -> list[Wallet]:
+async def lock_wallets(connection: Connection, keys: Sequence[WalletRef]) -> list[Wallet]:
     """The wallets as they are once nobody else can change them; a member who never had any points has none."""
     return [read(record, Wallet) for record in await connection.fetch(LOCK_WALLETS, *_columns(keys))]
 
 
-async def list_wallets(connection: Connection, keys: Sequence[WalletKey]) -> list[Wallet]:
+async def list_wallets(connection: Connection, keys: Sequence[WalletRef]) -> list[Wallet]:
     """The wallets as they are at this moment; somebody may be changing them."""
     return [read(record, Wallet) for record in await connection.fetch(LIST_WALLETS, *_columns(keys))]
 
 
-async def open_wallets(connection: Connection, keys: Sequence[WalletKey]) -> None:
+async def open_wallets(connection: Connection, keys: Sequence[WalletRef]) -> None:
     """Make those that are not there yet."""
     await connection.execute(OPEN_WALLETS, *_columns(keys))
 
 
 async def list_spendable_lots(
-    connection: Connection, wanted: Mapping[WalletKey, int], *, now: datetime
+    connection: Connection, wanted: Mapping[WalletRef, int], *, now: datetime
 ) -> list[Lot]:
     """Every lot that time has changed, and as many live ones as the points need; all when there are too few."""
     buckets, member_ids, types = _columns(list(wanted))
@@ -237,7 +237,7 @@ async def list_spendable_lots(
     return [read(record, Lot) for record in records]
 
 
-async def list_lots_to_reverse(connection: Connection, key: WalletKey, *, operation_id: UUID) -> list[Lot]:
+async def list_lots_to_reverse(connection: Connection, key: WalletRef, *, operation_id: UUID) -> list[Lot]:
     """Lots with free or pending points, and those of the operation."""
     records = await connection.fetch(
         LIST_LOTS_TO_REVERSE, key.bucket, key.member_id, operation_id, key.point_type
@@ -245,37 +245,37 @@ async def list_lots_to_reverse(connection: Connection, key: WalletKey, *, operat
     return [read(record, Lot) for record in records]
 
 
-async def list_due_lots(connection: Connection, keys: Sequence[WalletKey], *, now: datetime) -> list[Lot]:
+async def list_due_lots(connection: Connection, keys: Sequence[WalletRef], *, now: datetime) -> list[Lot]:
     """Lots whose free points have ended, or whose pending points wait no longer."""
     buckets, member_ids, types = _columns(keys)
     records = await connection.fetch(LIST_DUE_LOTS, buckets, member_ids, now, types)
     return [read(record, Lot) for record in records]
 
 
-async def list_ended_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[WalletKey]:
+async def list_ended_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[WalletRef]:
     """In whose wallets lots have ended, one name per lot."""
-    return [read(record, WalletKey) for record in await connection.fetch(LIST_ENDED_LOT_OWNERS, now, limit)]
+    return [read(record, WalletRef) for record in await connection.fetch(LIST_ENDED_LOT_OWNERS, now, limit)]
 
 
-async def list_ripe_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[WalletKey]:
+async def list_ripe_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[WalletRef]:
     """In whose wallets pending points wait no longer, one name per lot."""
-    return [read(record, WalletKey) for record in await connection.fetch(LIST_RIPE_LOT_OWNERS, now, limit)]
+    return [read(record, WalletRef) for record in await connection.fetch(LIST_RIPE_LOT_OWNERS, now, limit)]
 
 
-async def read_balance(connection: Connection, key: WalletKey, *, now: datetime) -> Balance | None:
+async def read_balance(connection: Connection, key: WalletRef, *, now: datetime) -> Balance | None:
     record = await connection.fetchrow(READ_BALANCE, key.bucket, key.member_id, now, key.point_type)
     return read_if_any(record, Balance)
 
 
 async def list_expiring(
-    connection: Connection, key: WalletKey, *, limit: int, now: datetime
+    connection: Connection, key: WalletRef, *, limit: int, now: datetime
 ) -> list[ExpiringPoints]:
     records = await connection.fetch(LIST_EXPIRING, key.bucket, key.member_id, now, limit, key.point_type)
     return [read(record, ExpiringPoints) for record in records]
 
 
 async def list_entries(
-    connection: Connection, key: WalletKey, *, partner_id: UUID, before_seq: int, limit: int
+    connection: Connection, key: WalletRef, *, partner_id: UUID, before_seq: int, limit: int
 ) -> list[ListedEntry]:
     records = await connection.fetch(
         LIST_ENTRIES, key.bucket, key.member_id, before_seq, partner_id, limit, key.point_type
@@ -323,5 +323,5 @@ async def move_reversible(connection: Connection, operation: Operation, *, fen: 
     )
 
 
-def _columns(keys: Sequence[WalletKey]) -> tuple[list[int], list[int], list[int]]:
+def _columns(keys: Sequence[WalletRef]) -> tuple[list[int], list[int], list[int]]:
     return [key.bucket for key in keys], [key.member_id for key in keys], [key.point_type for key in keys]

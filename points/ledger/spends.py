@@ -9,7 +9,7 @@ from kernel.ids import new_id, to_wire
 from kernel.outbox import Event, enqueue
 from points.ledger import hold_queries
 from points.ledger.journal import Journal
-from points.ledger.model import Account, Hold, SpendRequest, Take, wallet_key
+from points.ledger.model import Account, Hold, SpendRequest, Take, wallet_ref
 from points.ledger.picking import pick_lots
 from points.ledger.rules import check_spend_request, value_fen
 
@@ -27,7 +27,7 @@ async def spend_points(
     """
     for request in requests:
         check_spend_request(request)
-    asked = [(wallet_key(request.member, request.point_type.code), request.points) for request in requests]
+    asked = [(wallet_ref(request.member, request.point_type.code), request.points) for request in requests]
     journal, picked = await pick_lots(connection, asked, now=now)
     answers: list[Hold | Refusal] = []
     spent: list[tuple[Hold, Sequence[Take]]] = []

@@ -11,7 +11,7 @@ import msgspec
 from kernel.caller import MemberRef
 from kernel.database import Connection, read
 from points.ledger.deeds import SentLot, SentToday, Transfer
-from points.ledger.model import Lot, Take, WalletKey
+from points.ledger.model import Lot, Take, WalletRef
 
 INSERT_TRANSFER = """
 INSERT INTO ledger_transfer (
@@ -153,7 +153,7 @@ async def list_sent_lots(connection: Connection, transfers: Sequence[Transfer]) 
     return sent
 
 
-async def list_own_lots(connection: Connection, key: WalletKey, *, lot_seqs: Sequence[int]) -> list[Lot]:
+async def list_own_lots(connection: Connection, key: WalletRef, *, lot_seqs: Sequence[int]) -> list[Lot]:
     records = await connection.fetch(LIST_OWN_LOTS, key.bucket, key.member_id, key.point_type, lot_seqs)
     return [read(record, Lot) for record in records]
 

@@ -3,12 +3,13 @@
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from itertools import groupby
+from typing import Protocol
 from uuid import UUID
 
 from msgspec.structs import replace
 
 from kernel.calendar import business_date
-from kernel.caller import Subjects
+from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.errors import Absent, Conflict, Refusal, Unprocessable
 from kernel.ids import new_id, to_wire
@@ -16,13 +17,25 @@ from kernel.outbox import Event, enqueue
 from points.ledger import queries, transfer_queries
 from points.ledger.deeds import SentLot, Transfer, TransferRequest, TransferState
 from points.ledger.journal import Journal
-from points.ledger.model import Account, Lot, Take, WalletKey, wallet_key
+from points.ledger.model import Account, Lot, Take, WalletRef, wallet_ref
 from points.ledger.picking import pick_lots
 
 SPEND = "points:spend"
 #: of one transfer, and what a member may send on one business day
 TRANSFER_POINTS_MAX = 1_000_000
 DAY_TRANSFERS_MAX = 20
+
+
+class Consents(Protocol):
+    """Who still consents to a partner: the part of kernel.caller.Subjects that is asked here."""
+
+    async def names(
+        self, connection: Connection, *, partner_id: UUID, member_ids: Sequence[int]
+    ) -> dict[int, str]: ...
+
+    async def resolve_each(
+        self, connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, now: datetime
+    ) -> Sequence[MemberRef | Refusal]: ...
 
 
 class TransferToOneself(Unprocessable):
@@ -54,7 +67,7 @@ async def send_points(connection: Connection, request: TransferRequest, *, now: 
         raise TransferToOneself
     if request.points > TRANSFER_POINTS_MAX:
         raise TransferTooLarge(points_max=TRANSFER_POINTS_MAX)
-    key = wallet_key(request.sender, request.point_type.code)
+    key = wallet_ref(request.sender, request.point_type.code)
     journal, [takes] = await pick_lots(connection, [(key, request.points)], now=now)
     await _check_allowed(connection, request, now)
     if isinstance(takes, Refusal):
@@ -94,7 +107,7 @@ async def find_transfer(connection: Connection, *, transfer_id: UUID, partner_id
     return found
 
 
-async def end_transfers(connection: Connection, subjects: Subjects, *, limit: int, now: datetime) -> int:
+async def end_transfers(connection: Connection, subjects: Consents, *, limit: int, now: datetime) -> int:
     """The second transaction, for up to `limit` transfers under way; returns how many.
 
     The points arrive as lots of their own with everything the sender's had. They go back where the receiver does not
@@ -148,7 +161,7 @@ def _decide(willing: bool, sent: Sequence[SentLot], now: datetime) -> TransferSt
 def _journal_arrival(
     journal: Journal,
     operation_id: UUID,
-    key: WalletKey,
+    key: WalletRef,
     sent: Sequence[SentLot],
     own: Mapping[int, Lot],
     now: datetime,
@@ -174,7 +187,7 @@ def _journal_arrival(
     journal.repay(operation_id, alive)
 
 
-def _made_of(sent: SentLot, key: WalletKey) -> Lot:
+def _made_of(sent: SentLot, key: WalletRef) -> Lot:
     """A lot of this wallet with everything the sender's had; never with a longer life."""
     return Lot(
         bucket=key.bucket,
@@ -209,7 +222,7 @@ async def _check_allowed(connection: Connection, request: TransferRequest, now: 
 
 
 async def _list_willing(
-    connection: Connection, subjects: Subjects, transfers: Sequence[Transfer], now: datetime
+    connection: Connection, subjects: Consents, transfers: Sequence[Transfer], now: datetime
 ) -> set[UUID]:
     """Those whose receivers still consent to the partner that sent them."""
     named: list[tuple[UUID, str]] = []
@@ -231,12 +244,12 @@ async def _list_willing(
     }
 
 
-async def _list_own(connection: Connection, key: WalletKey, sent: Sequence[SentLot]) -> dict[int, Lot]:
+async def _list_own(connection: Connection, key: WalletRef, sent: Sequence[SentLot]) -> dict[int, Lot]:
     lots = await transfer_queries.list_own_lots(connection, key, lot_seqs=[lot.lot_seq for lot in sent])
     return {lot.lot_seq: lot for lot in lots}
 
 
-def _by_key(key: WalletKey) -> tuple[int, int, int]:
+def _by_key(key: WalletRef) -> tuple[int, int, int]:
     return key.bucket, key.member_id, key.point_type
 
 
