@@ -14,7 +14,8 @@ NewId = Callable[[datetime], UUID]
 
 _ALPHABET = "0123456789ABCDEFGHJKMNPQRSTVWXYZ"
 _PAIRS = [high + low for high in _ALPHABET for low in _ALPHABET]
-_SHIFTS = tuple(range(120, -1, -10))
+_TRIPLES = [pair + low for pair in _PAIRS for low in _ALPHABET]
+_SHIFTS = tuple(range(105, -1, -15))
 _VALUE = {character: value for value, character in enumerate(_ALPHABET)}
 _LENGTH = 26
 _VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
@@ -51,7 +52,9 @@ os.register_at_fork(after_in_child=_forget)
 def to_wire(prefix: str, identifier: UUID) -> str:
     """`hld_01J…`: what a partner sees."""
     value = identifier.int
-    return f"{prefix}_{''.join([_PAIRS[value >> shift & 1023] for shift in _SHIFTS])}"
+    return (
+        f"{prefix}_{_PAIRS[value >> 120]}{''.join([_TRIPLES[value >> shift & 32767] for shift in _SHIFTS])}"
+    )
 
 
 def from_wire(prefix: str, text: str) -> UUID:

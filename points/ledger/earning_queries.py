@@ -38,20 +38,20 @@ async def post_earnings(
         [p.tier for p in postings],
         [p.multiplier_pct for p in postings],
         [p.own_card for p in postings],
-        [p.category for p in postings],
+        _if_any([p.category for p in postings]),
         [p.occurred_at for p in postings],
-        [p.manager for p in postings],
-        [p.calculation for p in postings],
+        _if_any([p.manager for p in postings]),
+        _if_any([p.calculation for p in postings]),
         wire_ids,
         [_told(p, wire_id) for p, wire_id in zip(postings, wire_ids, strict=True)],
         *(sums.free, sums.waiting, sums.grant_of),
         [grant.lot_id for grant in grants],
         [grant.funder_id for grant in grants],
         [grant.unit_cost_e6 for grant in grants],
-        [grant.campaign for grant in grants],
+        _if_any([grant.campaign for grant in grants]),
         [grant.expires_at for grant in grants],
         [grant.points for grant in grants],
-        [grant.activates_at for grant in grants],
+        _if_any([grant.activates_at for grant in grants]),
         *(sums.grant_wallet, sums.grant_nth, sums.grant_free, sums.grant_waiting),
     )
     assert record is not None, "the function answers with one row"
@@ -68,6 +68,11 @@ async def post_earnings(
         )
         for operation_id, posted, available, held, pending, arrears in zip(*record, strict=True)
     ]
+
+
+def _if_any(column: list[Any]) -> list[Any] | None:
+    """Nothing at all for a column of nothing: to send it and to unpack it would cost as much as any other."""
+    return None if column.count(None) == len(column) else column
 
 
 class _Sums:
