@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
+from itertools import groupby
 from typing import Literal, TypeVar
 from uuid import UUID
 
@@ -234,13 +235,16 @@ async def _close_in_turn(
     connection: Connection, closings: Sequence[Closing], *, now: datetime
 ) -> dict[UUID, HoldOutcome]:
     """By the journal: what comes back to a lot that has ended expires, what comes back to who owes repays."""
-    journal = Journal(
-        await queries.lock_wallets(
-            connection,
-            [wallet_ref(closing.hold.member, closing.hold.point_type.code) for closing in closings],
-        ),
-        now=now,
+    wallets = await queries.lock_wallets(
+        connection,
+        [wallet_ref(closing.hold.member, closing.hold.point_type.code) for closing in closings],
     )
+    journal = Journal(wallets, now=now)
+    # what has ripened repays before what comes back does
+    if owing := [wallet.key for wallet in wallets if wallet.arrears_points and wallet.pending_points]:
+        due = await queries.list_due_lots(connection, owing, now=now)
+        for _, lots in groupby(due, key=lambda lot: lot.wallet):
+            journal.settle(list(lots))
     closed = await hold_queries.close_holds(connection, closings, now=now)
     pinned = await hold_queries.list_hold_lots(connection, list(closed.values()))
     captures: list[tuple[Hold, Sequence[Take]]] = []
