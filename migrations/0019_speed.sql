@@ -22,7 +22,7 @@ BEGIN
         RAISE EXCEPTION 'a source is claimed by no earning: run `tessera books check`';
     END IF;
 END $$;
-DROP TABLE ledger_source_claim;
+ALTER TABLE ledger_source_claim RENAME TO ledger_source_claim_before;
 CREATE VIEW ledger_source_claim AS
 SELECT bucket, member_id, partner_id, source_kind AS kind, source_ref, id AS operation_id
   FROM ledger_operation
@@ -56,22 +56,26 @@ UNION ALL
 SELECT bucket, member_id, point_type, lot_seq, lot_seq, 'grant', points FROM ledger_lot;
 GRANT SELECT ON ledger_lot_move TO tessera_app;
 
--- Whoever read the moves reads all of them still.
+-- Whoever read the tables reads the views.
 DO $$
 DECLARE
     reader record;
 BEGIN
     FOR reader IN
-        SELECT DISTINCT r.ev_class::regclass AS name, pg_get_viewdef(r.ev_class) AS definition
-          FROM pg_depend AS d
-          JOIN pg_rewrite AS r ON r.oid = d.objid
-         WHERE d.classid = 'pg_rewrite'::regclass AND d.refobjid = 'ledger_lot_change'::regclass
-           AND r.ev_class <> 'ledger_lot_move'::regclass
+        SELECT DISTINCT was.relname AS table_name, now.relname AS view_name, r.ev_class::regclass AS name,
+               pg_get_viewdef(r.ev_class) AS definition
+          FROM (VALUES ('ledger_lot_change', 'ledger_lot_move'), ('ledger_source_claim_before', 'ledger_source_claim'))
+               AS renamed (table_name, view_name)
+          JOIN pg_class AS was ON was.oid = renamed.table_name::regclass
+          JOIN pg_class AS now ON now.oid = renamed.view_name::regclass
+          JOIN pg_depend AS d ON d.classid = 'pg_rewrite'::regclass AND d.refobjid = was.oid
+          JOIN pg_rewrite AS r ON r.oid = d.objid AND r.ev_class <> now.oid
     LOOP
         EXECUTE format('CREATE OR REPLACE VIEW %s AS %s', reader.name,
-                       replace(reader.definition, 'ledger_lot_change', 'ledger_lot_move'));
+                       replace(reader.definition, reader.table_name, reader.view_name));
     END LOOP;
 END $$;
+DROP TABLE ledger_source_claim_before;
 
 -- Spent or not changes once in a lot's life; what is left of it, with every spend. An index that asks for the first is
 -- left alone by the second.

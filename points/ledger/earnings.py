@@ -8,7 +8,8 @@ from kernel.calendar import business_date
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from points.ledger import earning_queries, queries
-from points.ledger.model import EarnOutcome, EarnPosting
+from points.ledger.model import EarnOutcome, EarnPosting, Source
+from points.ledger.rules import OperationUnknown
 
 
 async def post_earnings(
@@ -41,6 +42,14 @@ async def find_earning(
     return await queries.find_claim(
         connection, member, partner_id=partner_id, kind=kind, source_ref=source_ref
     )
+
+
+async def find_source(connection: Connection, *, operation_id: UUID, partner_id: UUID) -> Source:
+    """The event behind an earning of this partner."""
+    operation = await queries.find_operation(connection, operation_id, partner_id=partner_id)
+    if operation is None or operation.source_kind is None or operation.source_ref is None:
+        raise OperationUnknown
+    return Source(member=operation.member, kind=operation.source_kind, source_ref=operation.source_ref)
 
 
 def _source(posting: EarnPosting) -> tuple[int, UUID, str, str]:
