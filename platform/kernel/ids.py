@@ -6,8 +6,6 @@ from collections.abc import Callable, Iterator
 from datetime import datetime
 from uuid import UUID
 
-from asyncpg.pgproto import pgproto
-
 from kernel.errors import Absent
 
 NewId = Callable[[datetime], UUID]
@@ -20,23 +18,21 @@ _VALUE = {character: value for value, character in enumerate(_ALPHABET)}
 _LENGTH = 26
 _VERSION_AND_VARIANT = 0x7 << 76 | 0x2 << 62
 _RANDOM = 0xFFF << 64 | (1 << 62) - 1
-#: the driver's own kind of UUID, as it reads them from the database: made and sent in a fraction of the time
-_UUID: Callable[[bytes], UUID] = pgproto.UUID
 
 
 def new_id(now: datetime) -> UUID:
     """A UUIDv7 (RFC 9562 §5.7): 48 bits of Unix milliseconds, then 74 random bits."""
     milliseconds = int(now.timestamp() * 1000) & (1 << 48) - 1
-    random = int.from_bytes(next(_bits, None) or _draw(), "big")
+    random = int.from_bytes((next(_bits, None) or _draw())[0], "big")
     value = milliseconds << 80 | _VERSION_AND_VARIANT | random & _RANDOM
-    return _UUID(value.to_bytes(16, "big"))
+    return UUID(int=value)
 
 
-def _draw() -> bytes:
+def _draw() -> tuple[bytes]:
     """Ten random bytes, and as many again for many ids to come: one call of the system instead of hundreds."""
     global _bits  # what a process has drawn is its own
-    _bits = (ten for (ten,) in struct.iter_unpack("10s", os.urandom(5_120)))
-    return os.urandom(10)
+    _bits = struct.iter_unpack("10s", os.urandom(5_120))
+    return (os.urandom(10),)
 
 
 def _forget() -> None:
@@ -45,7 +41,8 @@ def _forget() -> None:
     _bits = iter(())
 
 
-_bits: Iterator[bytes] = iter(())
+#: read by the interpreter in one step, so threads may share it
+_bits: Iterator[tuple[bytes]] = iter(())
 os.register_at_fork(after_in_child=_forget)
 
 
