@@ -727,6 +727,9 @@ WITH forged AS (
 UPDATE ledger_wallet AS w SET head_hash = forged.hash FROM forged WHERE forged.member_id = w.member_id"""
 THE_LAST_AUDIT = "(SELECT max(seq) FROM audit_record AS r WHERE r.lane = audit_record.lane)"
 
+ANY_SOURCE = """DROP INDEX ledger_operation_source;
+ALTER TABLE ledger_operation DROP CONSTRAINT ledger_operation_has_source;"""
+
 # (the view that must notice, the defect)
 DEFECTS = [
     ("i01", "UPDATE ledger_entry SET debit_account = 77 WHERE seq = 1"),
@@ -753,12 +756,13 @@ DEFECTS = [
     ("i09", f"DELETE FROM ledger_lot WHERE id = {A_LOT}"),
     ("i09", "UPDATE ledger_lot SET pending_points = 0 WHERE pending_points > 0"),
     ("i10", f"UPDATE ledger_lot SET points = points + 1 WHERE id = {A_LOT}"),
-    ("i10", "DELETE FROM ledger_lot_move WHERE kind = 'grant'"),
-    ("i10", "UPDATE ledger_lot_move SET points = points + 1 WHERE kind = 'claw'"),
-    ("i10", "DELETE FROM ledger_lot_move WHERE kind = 'activate'"),
-    ("i11", "DELETE FROM ledger_lot_move WHERE kind = 'capture'"),
-    ("i11", "UPDATE ledger_lot_move SET kind = 'void' WHERE kind = 'activate'"),
-    ("i11", "UPDATE ledger_lot_move SET kind = 'expire' WHERE kind = 'capture'"),
+    ("i10", "UPDATE ledger_lot_change SET points = points + 1 WHERE kind = 'claw'"),
+    ("i10", "DELETE FROM ledger_lot_change WHERE kind = 'activate'"),
+    ("i11", f"DELETE FROM ledger_lot WHERE id = {A_LOT}"),
+    ("i11", f"UPDATE ledger_lot SET points = points + 1 WHERE id = {A_LOT}"),
+    ("i11", "DELETE FROM ledger_lot_change WHERE kind = 'capture'"),
+    ("i11", "UPDATE ledger_lot_change SET kind = 'void' WHERE kind = 'activate'"),
+    ("i11", "UPDATE ledger_lot_change SET kind = 'expire' WHERE kind = 'capture'"),
     ("i12", "UPDATE ledger_lot SET funder_id = 3 - funder_id"),
     ("i13", "UPDATE ledger_hold SET points = points + 1 WHERE state = 'open'"),
     ("i13", "UPDATE ledger_hold_lot SET captured = captured - 1 WHERE captured > restored"),
@@ -766,9 +770,8 @@ DEFECTS = [
     ("i14", "UPDATE ledger_hold SET state = 'released', closed_at = opened_at, closed_by = id WHERE state = 'open'"),
     ("i15", "UPDATE ledger_hold SET state = 'lapsed' WHERE state = 'released'"),
     ("i15", "DELETE FROM ledger_operation WHERE kind = 'hold'"),
-    ("i16", "DELETE FROM ledger_source_claim WHERE source_ref = 'order-1'"),
-    ("i16", "UPDATE ledger_source_claim SET source_ref = 'order-0' WHERE source_ref = 'order-1'"),
-    ("i16", f"UPDATE ledger_operation SET kind = 'expire' WHERE id = {AN_EARNING}"),
+    ("i16", f"{ANY_SOURCE} UPDATE ledger_operation SET source_ref = 'order-1' WHERE kind = 'earn'"),
+    ("i16", f"{ANY_SOURCE} UPDATE ledger_operation SET source_ref = NULL WHERE id = {AN_EARNING}"),
     ("i17", "UPDATE ledger_reversible SET reversed_points = reversed_points - 1 WHERE reversed_points > 0"),
     ("i17", "DELETE FROM ledger_reversible"),
     ("i17", "UPDATE ledger_reversible SET base_fen = base_fen + 100000"),
