@@ -112,13 +112,13 @@ def batch(scene: Scene, items: Sequence[tuple[str, str, int]]) -> Deed:
     bodies = []
     for what, ref, fen in items:
         body = activity(scene, ref, fen)
-        changes: dict[str, Any] = {
+        changed: dict[str, dict[str, Any]] = {
             "good": {},
             "stranger": {"member": "x" * 43},
             "negative": {"amount_fen": -1},
             "future": {"occurred_at": rfc3339(now + timedelta(hours=1))},
-        }[what]
-        bodies.append(body | changes)
+        }
+        bodies.append(body | changed[what])
 
     def tell(wallet: Wallet) -> Expected:
         statuses: list[int] = []

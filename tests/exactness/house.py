@@ -17,11 +17,12 @@ import httpx
 import msgspec
 from msgspec import Struct
 
-from gateway import books
+from gateway import books, books_recent
 from gateway.app import batch_paths, build_litestar
 from gateway.edge import Edge
 from gateway.runtime import Runtime
 from kernel import logs
+from kernel.calendar import business_date
 from kernel.caller import Caller, MemberRef
 from kernel.clock import DatabaseClock
 from kernel.database import Connection, Pool, open_pool, transaction
@@ -197,6 +198,16 @@ class House:
             waiting,
         )
         return killed
+
+    async def broken_sentences_of(self, member: MemberRef) -> dict[str, list[dict[str, Any]]]:
+        """What the check of recent days finds about one member."""
+        async with transaction(self.desk) as connection:
+            found = await books_recent.look_at(connection, [member], business_date(NOW))
+        return {
+            finding.view: finding.rows
+            for finding in found
+            if finding.rows and finding.view in books_recent.OF_MEMBERS | books_recent.OF_EVENTS
+        }
 
     async def broken_sentences(self) -> dict[str, list[dict[str, Any]]]:
         """What the whole books check finds."""
