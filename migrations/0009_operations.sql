@@ -47,6 +47,13 @@ CREATE FUNCTION ledger_move_pending(kind text) RETURNS int
     LANGUAGE sql IMMUTABLE PARALLEL SAFE
     RETURN CASE WHEN kind IN ('activate', 'void') THEN -1 ELSE 0 END;
 
+-- What a move does to what is free in its lot; the points of a lot that waits are free once they are activated.
+CREATE FUNCTION ledger_move_free(kind text, waits boolean) RETURNS int
+    LANGUAGE sql IMMUTABLE PARALLEL SAFE
+    RETURN CASE WHEN kind = 'grant' THEN CASE WHEN waits THEN 0 ELSE 1 END
+                WHEN kind IN ('activate', 'restore', 'release') THEN 1
+                WHEN kind IN ('capture', 'void') THEN 0 ELSE -1 END;
+
 -- A grant may be pending until a moment.
 ALTER TYPE ledger_grant ADD ATTRIBUTE activates_at timestamptz;
 
@@ -273,10 +280,13 @@ BEGIN
                 END IF;
             END LOOP;
         END IF;
-        available := wallet.available_points - expired[at_wallet] + activated[at_wallet];
+        -- What has ripened repays first, and of that first what has ended since.
+        repaid := least(wallet.arrears_points, matured[at_wallet]);
+        available := wallet.available_points - expired[at_wallet]
+                     + least(activated[at_wallet], matured[at_wallet] - repaid);
         held := wallet.held_points;
         pending := wallet.pending_points - matured[at_wallet];
-        arrears := wallet.arrears_points;
+        arrears := wallet.arrears_points - repaid;
         RETURN NEXT;
     END LOOP;
 

@@ -75,6 +75,10 @@ async def _work(settings: Settings) -> None:
             async with transaction(runtime.pool) as connection:
                 return await ledger.expire_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
 
+        async def activate() -> int:
+            async with transaction(runtime.pool) as connection:
+                return await ledger.activate_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
+
         async def forget() -> int:
             now = runtime.clock.now()
             async with transaction(runtime.pool) as connection:
@@ -90,6 +94,7 @@ async def _work(settings: Settings) -> None:
                 ("lapse", lapse, SWEEP_SECONDS),
                 ("lapse_plans", lapse_plans, SWEEP_SECONDS),
                 ("expire", expire, SWEEP_SECONDS),
+                ("activate", activate, SWEEP_SECONDS),
                 ("forget", forget, FORGET_SECONDS),
             ):
                 group.create_task(_repeat(name, round_, pause, ending), name=name)

@@ -44,15 +44,27 @@ async def list_entries(
 
 
 async def expire_due(connection: Connection, *, limit: int, now: datetime) -> int:
-    """Book the end of up to `limit` lots and whatever else has ended in their wallets; returns how many lots."""
-    owners = await queries.list_due_lot_owners(connection, limit=limit, now=now)
+    """Book the end of up to `limit` lots and whatever else is due in their wallets; returns how many lots."""
+    return await _settle(
+        connection, await queries.list_ended_lot_owners(connection, limit=limit, now=now), now
+    )
+
+
+async def activate_due(connection: Connection, *, limit: int, now: datetime) -> int:
+    """Book up to `limit` lots whose points wait no longer, and whatever else is due in their wallets; returns how many."""
+    return await _settle(
+        connection, await queries.list_ripe_lot_owners(connection, limit=limit, now=now), now
+    )
+
+
+async def _settle(connection: Connection, owners: Sequence[MemberRef], now: datetime) -> int:
     if not owners:
         return 0
     wallets = await queries.lock_wallets(connection, owners)
-    lots = await queries.list_expired_lots(connection, [wallet.member for wallet in wallets], now=now)
+    lots = await queries.list_due_lots(connection, [wallet.member for wallet in wallets], now=now)
     journal = Journal(wallets, now=now)
-    for _, ended in groupby(lots, key=lambda lot: lot.member_id):
-        journal.expire(take_all(list(ended)))
+    for _, due in groupby(lots, key=lambda lot: lot.member_id):
+        journal.settle(list(due))
     await journal.write(connection)
     return len(lots)
 

@@ -11,8 +11,11 @@ from points.ledger.model import Balance, ExpiringPoints, HouseBalance
 # the last number recorded by then is the last link of the chain that existed. Backwards by key, and from the end of the
 # month's statement where there is one, so that an old balance costs one month of one wallet.
 READ_BALANCE_AT = """
-SELECT entry.available_after - ended.points AS available_points, entry.held_after AS held_points,
-       entry.pending_after AS pending_points, entry.arrears_after AS arrears_points
+SELECT entry.available_after - due.ended
+           + least(due.ripe_live, due.ripe - least(entry.arrears_after, due.ripe)) AS available_points,
+       entry.held_after AS held_points,
+       entry.pending_after - due.ripe AS pending_points,
+       entry.arrears_after - least(entry.arrears_after, due.ripe) AS arrears_points
   FROM (SELECT e.bucket, e.member_id, e.point_type, e.seq,
                e.available_after, e.held_after, e.pending_after, e.arrears_after
           FROM ledger_entry AS e
@@ -26,28 +29,33 @@ SELECT entry.available_after - ended.points AS available_points, entry.held_afte
          ORDER BY e.seq DESC
          LIMIT 1) AS entry
  CROSS JOIN LATERAL (
-       SELECT coalesce(sum(CASE WHEN m.kind IN ('grant', 'restore', 'release') THEN m.points
-                                WHEN m.kind IN ('hold', 'expire', 'claw', 'repay') THEN -m.points END), 0)::bigint AS points
-         FROM ledger_lot AS lot
-         JOIN ledger_lot_move AS m USING (bucket, member_id, point_type, lot_seq)
-        WHERE lot.bucket = entry.bucket AND lot.member_id = entry.member_id AND lot.point_type = entry.point_type
-          AND lot.lot_seq <= entry.seq AND (lot.expires_at <= $3 OR lot.activates_at > $3)
-          AND m.seq <= entry.seq) AS ended
+       SELECT coalesce(sum(lot.free) FILTER (WHERE lot.expires_at <= $3), 0)::bigint AS ended,
+              coalesce(sum(lot.pending), 0)::bigint AS ripe,
+              coalesce(sum(lot.pending) FILTER (WHERE lot.expires_at IS NULL OR lot.expires_at > $3), 0)::bigint
+                  AS ripe_live
+         FROM (SELECT l.expires_at,
+                      sum(m.points * ledger_move_free(m.kind, l.activates_at IS NOT NULL)) AS free,
+                      CASE WHEN l.activates_at <= $3
+                           THEN sum(m.points * CASE m.kind WHEN 'grant' THEN 1 ELSE ledger_move_pending(m.kind) END)
+                      END AS pending
+                 FROM ledger_lot AS l
+                 JOIN ledger_lot_move AS m USING (bucket, member_id, point_type, lot_seq)
+                WHERE l.bucket = entry.bucket AND l.member_id = entry.member_id AND l.point_type = entry.point_type
+                  AND l.lot_seq <= entry.seq AND (l.expires_at <= $3 OR l.activates_at <= $3)
+                  AND m.seq <= entry.seq
+                GROUP BY l.lot_seq, l.expires_at, l.activates_at) AS lot) AS due
 """
 
 # Soonest first, as LIST_EXPIRING; what was free in a lot at that moment is the sum of the moves until then.
 LIST_EXPIRING_AT = """
-SELECT lot.expires_at,
-       sum(CASE WHEN m.kind IN ('grant', 'restore', 'release') THEN m.points
-                WHEN m.kind IN ('hold', 'expire', 'claw', 'repay') THEN -m.points ELSE 0 END)::bigint AS points
+SELECT lot.expires_at, sum(m.points * (ledger_move_remaining(m.kind) - ledger_move_held(m.kind)))::bigint AS points
   FROM ledger_lot AS lot
   JOIN ledger_lot_move AS m USING (bucket, member_id, point_type, lot_seq)
   JOIN ledger_entry AS e USING (bucket, member_id, point_type, seq)
  WHERE lot.bucket = $1 AND lot.member_id = $2 AND lot.point_type = 1 AND lot.expires_at > $3
    AND (lot.activates_at IS NULL OR lot.activates_at <= $3) AND e.recorded_at <= $3
  GROUP BY lot.expires_at
-HAVING sum(CASE WHEN m.kind IN ('grant', 'restore', 'release') THEN m.points
-                WHEN m.kind IN ('hold', 'expire', 'claw', 'repay') THEN -m.points ELSE 0 END) > 0
+HAVING sum(m.points * (ledger_move_remaining(m.kind) - ledger_move_held(m.kind))) > 0
  ORDER BY lot.expires_at
  LIMIT $4
 """

@@ -50,7 +50,7 @@ LIST_HOLD_LOTS = """
 SELECT pinned.hold_id, pinned.pinned_points, pinned.captured, pinned.restored,
        pinned.bucket, pinned.member_id, pinned.lot_seq, pinned.operation_id, pinned.funder_id, pinned.unit_cost_e6,
        pinned.campaign, pinned.rule_version, pinned.effective_at, pinned.expires_at, pinned.remaining_points,
-       pinned.held_points
+       pinned.held_points, pinned.pending_points, pinned.activates_at
   FROM unnest($1::smallint[], $2::bigint[], $3::uuid[]) AS hold (bucket, member_id, id)
  CROSS JOIN LATERAL (
        SELECT p.hold_id, p.points AS pinned_points, p.captured, p.restored, lot.*

@@ -12,7 +12,6 @@ from kernel.errors import Refusal
 from kernel.ids import new_id, to_wire
 from kernel.outbox import Event, enqueue
 from points.ledger import hold_queries, queries
-from points.ledger.balances import take_all
 from points.ledger.journal import Journal
 from points.ledger.model import (
     Account,
@@ -35,7 +34,6 @@ from points.ledger.rules import (
     decide_closing,
     pin,
     split_capture,
-    split_expired,
     take,
     value_fen,
 )
@@ -83,12 +81,14 @@ async def place_holds(
         wanted[request.member.member_id] = request.member, so_far + request.points
 
     wallets = await queries.lock_wallets(connection, [request.member for request in requests])
+    for wallet in wallets:  # who owes repays with what ripens before anything is free
+        _, points = wanted[wallet.member_id]
+        wanted[wallet.member_id] = wallet.member, points + wallet.arrears_points
     lots = await queries.list_spendable_lots(connection, wanted, now=now)
     journal = Journal(wallets, now=now)
     free: dict[int, list[Lot]] = {}
     for member_id, owned in groupby(lots, key=lambda lot: lot.member_id):
-        expired, free[member_id] = split_expired(owned, now)
-        journal.expire(take_all(expired))
+        free[member_id] = journal.settle(list(owned))
 
     answers: list[Hold | Refusal] = []
     opened: list[tuple[Hold, Sequence[Take]]] = []

@@ -136,10 +136,10 @@ class Journal:
         self._moves.append(_move(renewed, seq, "grant"))
         return renewed
 
-    def repay(self, operation_id: UUID, freed: Sequence[Take]) -> int:
-        """Let free points repay what the member owes; returns how much they did."""
+    def repay(self, operation_id: UUID, freed: Sequence[Take]) -> list[Take]:
+        """Let free points repay what the member owes; returns those that did."""
         if not freed:
-            return 0
+            return []
         member = MemberRef(member_id=freed[0].lot.member_id, bucket=freed[0].lot.bucket)
         owed = self.wallet(member).arrears_points
         paying = []
@@ -148,10 +148,36 @@ class Journal:
                 paying.append(Take(lot=taken.lot, points=paid))
                 owed -= paid
         self.post(operation_id, Account.AVAILABLE, Account.ARREARS, paying, "repay")
-        return sum(taken.points for taken in paying)
+        return paying
+
+    def settle(self, lots: Sequence[Lot]) -> list[Lot]:
+        """Book what time has done to these lots of one wallet, in spend order; returns the live ones as they stand now."""
+        standing = self._activate(lots)
+        self.expire([Take(lot=lot, points=lot.free_points) for lot in standing if not lot.is_live(self._now)])
+        return [lot for lot in standing if lot.is_live(self._now)]
+
+    def _activate(self, lots: Sequence[Lot]) -> list[Lot]:
+        """Book the end of waiting; what may be spent from now on repays arrears first. All lots, as they stand then."""
+        ripe = [Take(lot=lot, points=lot.pending_points) for lot in lots if lot.is_ripe(self._now)]
+        if not ripe:
+            return list(lots)
+        lot = ripe[0].lot
+        member = MemberRef(member_id=lot.member_id, bucket=lot.bucket)
+        points = sum(taken.points for taken in ripe)
+        operation_id = self.record(member, "activate", points=points, partner_id=None)
+        self.post(operation_id, Account.PENDING, Account.AVAILABLE, ripe, "activate")
+        repaid = {taken.lot.lot_seq: taken.points for taken in self.repay(operation_id, ripe)}
+        activated = {taken.lot.lot_seq for taken in ripe}
+        return [
+            replace(lot, pending_points=0, remaining_points=lot.remaining_points - repaid.get(lot.lot_seq, 0))
+            if lot.lot_seq in activated
+            else lot
+            for lot in lots
+        ]
 
     def expire(self, ended: Sequence[Take]) -> None:
         """Book the end of free points of one wallet."""
+        ended = [taken for taken in ended if taken.points > 0]
         if not ended:
             return
         lot = ended[0].lot

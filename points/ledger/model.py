@@ -154,6 +154,10 @@ class Lot(Struct, frozen=True, kw_only=True):
     def is_live(self, now: datetime) -> bool:
         return self.expires_at is None or self.expires_at > now
 
+    def is_ripe(self, now: datetime) -> bool:
+        """Something of it is booked as pending and waits no longer."""
+        return self.pending_points > 0 and self.activates_at is not None and self.activates_at <= now
+
 
 class Take(Struct, frozen=True, kw_only=True):
     """Some points of one lot."""

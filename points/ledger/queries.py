@@ -34,7 +34,8 @@ SELECT wallet.*
 # needed; lots past their expiry come along, because whoever uses a wallet books what has ended in it.
 LIST_SPENDABLE_LOTS = """
 SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
-       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points
+       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points,
+       lot.pending_points, lot.activates_at
   FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS wanted (bucket, member_id, points)
  CROSS JOIN LATERAL (
        SELECT l.*,
@@ -54,29 +55,32 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
 # Spend order. Lots of the reversed operation come even when nothing of them is left: they tell the funder.
 LIST_LOTS_TO_REVERSE = """
 SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
-       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points
+       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points,
+       lot.pending_points, lot.activates_at
   FROM ledger_lot AS lot
  WHERE lot.bucket = $1 AND lot.member_id = $2 AND lot.point_type = 1
    AND (lot.remaining_points > lot.held_points OR lot.operation_id = $3)
  ORDER BY lot.expires_at NULLS LAST, lot.lot_seq
 """
 
-# Ordered by wallet, then by number, so that the entries of a wallet follow each other.
-LIST_EXPIRED_LOTS = """
+# Ordered by wallet, so that its entries follow each other, and in spend order: what ended first repays first.
+LIST_DUE_LOTS = """
 SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
-       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points
+       lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points,
+       lot.pending_points, lot.activates_at
   FROM unnest($1::smallint[], $2::bigint[]) AS owner (bucket, member_id)
  CROSS JOIN LATERAL (
        SELECT l.*
          FROM ledger_lot AS l
         WHERE l.bucket = owner.bucket AND l.member_id = owner.member_id AND l.point_type = 1
-          AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.expires_at <= $3
+          AND l.remaining_points > 0 AND l.remaining_points > l.held_points
+          AND (l.expires_at <= $3 OR (l.pending_points > 0 AND l.activates_at <= $3))
        OFFSET 0) AS lot
- ORDER BY lot.bucket, lot.member_id, lot.lot_seq
+ ORDER BY lot.bucket, lot.member_id, lot.expires_at NULLS LAST, lot.lot_seq
 """
 
 # Ordered so that the longest overdue go first.
-LIST_DUE_LOT_OWNERS = """
+LIST_ENDED_LOT_OWNERS = """
 SELECT bucket, member_id
   FROM ledger_lot
  WHERE remaining_points > 0 AND remaining_points > held_points AND expires_at <= $1
@@ -84,25 +88,47 @@ SELECT bucket, member_id
  LIMIT $2
 """
 
+# Ordered so that the longest overdue go first.
+LIST_RIPE_LOT_OWNERS = """
+SELECT bucket, member_id
+  FROM ledger_lot
+ WHERE pending_points > 0 AND activates_at <= $1
+ ORDER BY activates_at
+ LIMIT $2
+"""
+
+# What time has done since the last booking: lots that ended lose what is free, lots that ripened give what waited, and
+# of that the arrears are repaid first, from what has ended since before the rest.
+
 READ_BALANCE = """
-SELECT wallet.available_points - coalesce(ended.points, 0) AS available_points,
-       wallet.held_points, wallet.pending_points, wallet.arrears_points
+SELECT wallet.available_points - due.ended
+           + least(due.ripe_live, due.ripe - least(wallet.arrears_points, due.ripe)) AS available_points,
+       wallet.held_points,
+       wallet.pending_points - due.ripe AS pending_points,
+       wallet.arrears_points - least(wallet.arrears_points, due.ripe) AS arrears_points
   FROM ledger_wallet AS wallet
  CROSS JOIN LATERAL (
-       SELECT sum(lot.remaining_points - lot.held_points)::bigint AS points
+       SELECT coalesce(sum(lot.remaining_points - lot.held_points - lot.pending_points)
+                  FILTER (WHERE lot.expires_at <= $3), 0)::bigint AS ended,
+              coalesce(sum(lot.pending_points) FILTER (WHERE lot.activates_at <= $3), 0)::bigint AS ripe,
+              coalesce(sum(lot.pending_points)
+                  FILTER (WHERE lot.activates_at <= $3 AND (lot.expires_at IS NULL OR lot.expires_at > $3)), 0)::bigint
+                  AS ripe_live
          FROM ledger_lot AS lot
         WHERE lot.bucket = wallet.bucket AND lot.member_id = wallet.member_id
           AND lot.point_type = wallet.point_type
-          AND lot.remaining_points > 0 AND (lot.expires_at <= $3 OR lot.activates_at > $3)) AS ended
+          AND lot.remaining_points > 0 AND (lot.expires_at <= $3 OR lot.activates_at <= $3)) AS due
  WHERE wallet.bucket = $1 AND wallet.member_id = $2 AND wallet.point_type = 1
 """
 
 # Soonest first: that is what the member wants to know.
 LIST_EXPIRING = """
-SELECT expires_at, sum(remaining_points - held_points)::bigint AS points
+SELECT expires_at,
+       sum(remaining_points - held_points - CASE WHEN activates_at > $3 THEN pending_points ELSE 0 END)::bigint AS points
   FROM ledger_lot
  WHERE bucket = $1 AND member_id = $2 AND point_type = 1
    AND remaining_points > 0 AND remaining_points > held_points AND expires_at > $3
+   AND (pending_points = 0 OR activates_at <= $3 OR remaining_points > held_points + pending_points)
  GROUP BY expires_at
  ORDER BY expires_at
  LIMIT $4
@@ -201,17 +227,20 @@ async def list_lots_to_reverse(connection: Connection, member: MemberRef, *, ope
     return [read(record, Lot) for record in records]
 
 
-async def list_expired_lots(
-    connection: Connection, members: Sequence[MemberRef], *, now: datetime
-) -> list[Lot]:
-    """Lots whose free points have ended."""
+async def list_due_lots(connection: Connection, members: Sequence[MemberRef], *, now: datetime) -> list[Lot]:
+    """Lots whose free points have ended, or whose pending points wait no longer."""
     buckets, ids = [member.bucket for member in members], [member.member_id for member in members]
-    return [read(record, Lot) for record in await connection.fetch(LIST_EXPIRED_LOTS, buckets, ids, now)]
+    return [read(record, Lot) for record in await connection.fetch(LIST_DUE_LOTS, buckets, ids, now)]
 
 
-async def list_due_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[MemberRef]:
+async def list_ended_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[MemberRef]:
     """Whose lots have ended, one name per lot."""
-    return [read(record, MemberRef) for record in await connection.fetch(LIST_DUE_LOT_OWNERS, now, limit)]
+    return [read(record, MemberRef) for record in await connection.fetch(LIST_ENDED_LOT_OWNERS, now, limit)]
+
+
+async def list_ripe_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[MemberRef]:
+    """Whose pending points wait no longer, one name per lot."""
+    return [read(record, MemberRef) for record in await connection.fetch(LIST_RIPE_LOT_OWNERS, now, limit)]
 
 
 async def read_balance(connection: Connection, member: MemberRef, *, now: datetime) -> Balance | None:

@@ -1,5 +1,6 @@
 """Reversals: a refund claws back what an order earned, or restores what it spent."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
@@ -9,7 +10,7 @@ from kernel.outbox import Event, enqueue
 from points.ledger import hold_queries, queries
 from points.ledger.balances import take_all
 from points.ledger.journal import Journal
-from points.ledger.model import Account, Hold, Manager, Operation, Reversal, Side, Take
+from points.ledger.model import Account, Hold, Lot, Manager, Operation, Reversal, Side, Take
 from points.ledger.rules import (
     OperationNotReversible,
     OperationUnknown,
@@ -17,7 +18,6 @@ from points.ledger.rules import (
     check_manager,
     give_back,
     points_to_reverse,
-    split_expired,
     take_back,
 )
 
@@ -49,8 +49,11 @@ async def reverse(
     points = points_to_reverse(reversible, refunded_fen)
 
     reversal_id = new_id(now)
-    expired, _ = split_expired(await queries.list_expired_lots(connection, [operation.member], now=now), now)
-    journal.expire(take_all(expired))
+    if hold is None:
+        lots = await queries.list_lots_to_reverse(connection, operation.member, operation_id=operation.id)
+    else:
+        lots = await queries.list_due_lots(connection, [operation.member], now=now)
+    live = journal.settle(lots)
     journal.record(
         operation.member,
         "reverse_earn" if hold is None else "reverse_spend",
@@ -65,7 +68,8 @@ async def reverse(
     )
     arrears_added = 0
     if hold is None:
-        arrears_added = await _claw_back(connection, journal, operation, reversal_id, points, now)
+        origin = [lot for lot in lots if lot.operation_id == operation.id]
+        arrears_added = _claw_back(journal, reversal_id, live, origin, points)
     else:
         await _restore(connection, journal, hold, reversal_id, points, now)
     await queries.move_reversible(connection, operation, fen=refunded_fen, points=points)
@@ -102,13 +106,8 @@ async def _find(
     return capture, hold
 
 
-async def _claw_back(
-    connection: Connection,
-    journal: Journal,
-    operation: Operation,
-    reversal_id: UUID,
-    points: int,
-    now: datetime,
+def _claw_back(
+    journal: Journal, reversal_id: UUID, live: Sequence[Lot], origin: Sequence[Lot], points: int
 ) -> int:
     """From the earning's own lots, then its funders', then owed; held points are never touched.
 
@@ -116,18 +115,17 @@ async def _claw_back(
     """
     if points == 0:
         return 0
-    lots = await queries.list_lots_to_reverse(connection, operation.member, operation_id=operation.id)
-    origin = [lot for lot in lots if lot.operation_id == operation.id]
-    _, live = split_expired(lots, now)
-    takes = take_back(live, origin, points)
-    journal.post(reversal_id, Account.AVAILABLE, Account.ISSUED, takes, "claw")
-    owed = points - sum(taken.points for taken in takes)
+    voided, taken_back = take_back(live, origin, points)
+    journal.post(reversal_id, Account.PENDING, Account.ISSUED, voided, "void")
+    journal.post(reversal_id, Account.AVAILABLE, Account.ISSUED, taken_back, "claw")
+    owed = points - sum(taken.points for taken in (*voided, *taken_back))
     if owed == 0:
         return 0
     journal.owe(reversal_id, Take(lot=origin[0], points=owed))
     # who owes cannot have points free: other funders' points repay at once, as later earnings would
-    used = {taken.lot.lot_seq for taken in takes}
-    return owed - journal.repay(reversal_id, take_all([lot for lot in live if lot.lot_seq not in used]))
+    used = {taken.lot.lot_seq for taken in taken_back}
+    repaid = journal.repay(reversal_id, take_all([lot for lot in live if lot.lot_seq not in used]))
+    return owed - sum(taken.points for taken in repaid)
 
 
 async def _restore(

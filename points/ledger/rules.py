@@ -139,16 +139,31 @@ def take(lots: Iterable[Lot], points: int) -> list[Take]:
     return takes
 
 
-def take_back(lots: Sequence[Lot], origin: Sequence[Lot], points: int) -> list[Take]:
-    """Which of the free points in `lots` pay for reversing an earning: those of its own lots first, then of its funders.
+def take_pending(lots: Iterable[Lot], points: int) -> list[Take]:
+    """As `take`, of what waits."""
+    takes = []
+    for lot in lots:
+        if taken := min(points, lot.pending_points):
+            takes.append(Take(lot=lot, points=taken))
+            points -= taken
+    return takes
 
-    The lots of the earning tell the funders even when they have ended and are not among `lots` any more.
+
+def take_back(lots: Sequence[Lot], origin: Sequence[Lot], points: int) -> tuple[list[Take], list[Take]]:
+    """(pending, free) points in `lots` that pay for reversing an earning: of its own lots first, then of its funders.
+
+    Of its own lots what waits comes first, of the others' what is free. The lots of the earning tell the funders even
+    when they have ended and are not among `lots` any more.
     """
     own = {lot.lot_seq for lot in origin}
     funders = {lot.funder_id for lot in origin}
     mine = [lot for lot in lots if lot.lot_seq in own]
     others = [lot for lot in lots if lot.lot_seq not in own and lot.funder_id in funders]
-    return take([*mine, *others], points)
+    own_pending = take_pending(mine, points)
+    points -= sum(taken.points for taken in own_pending)
+    free = take([*mine, *others], points)
+    points -= sum(taken.points for taken in free)
+    return [*own_pending, *take_pending(others, points)], free
 
 
 def split_capture(pinned: Sequence[HoldLot], points: int) -> tuple[list[Take], list[Take]]:

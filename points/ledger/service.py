@@ -1,6 +1,6 @@
 """The ledger as other domains call it: earn, hold, capture, release, reverse, read, prove; and the two sweeps."""
 
-from points.ledger.balances import expire_due, list_entries, list_expiring, read_balance
+from points.ledger.balances import activate_due, expire_due, list_entries, list_expiring, read_balance
 from points.ledger.earnings import find_earning, post_earnings
 from points.ledger.explanations import explain_operation, search_operations
 from points.ledger.history import balance_at, balance_on, end_of_day, house_balances_on, list_expiring_at
@@ -46,6 +46,7 @@ __all__ = [
     "RefundAlreadyPosted",
     "RefundExceedsOrder",
     "SealSigner",
+    "activate_due",
     "balance_at",
     "balance_on",
     "capture_hold",

@@ -7,7 +7,7 @@ from typing import Any
 from uuid import uuid4
 
 from exactness.house import Answer, Customer, House, Partner
-from exactness.model import Refused, Wallet, end_of_base_points
+from exactness.model import Lot, Refused, Wallet, end_of_base_points
 from kernel.calendar import rfc3339
 from kernel.database import transaction
 from kernel.ids import new_id
@@ -100,7 +100,7 @@ def earn(scene: Scene, ref: str, fen: int) -> Deed:
     now = scene.now
 
     def tell(wallet: Wallet) -> Expected:
-        points = wallet.earn(ref, fen=fen, grants=_base(fen, now))
+        points = wallet.earn(ref, fen=fen, grants=_base(fen, now), now=now)
         return 201, {"points": points, "balance": wallet.balance(now)}
 
     return Deed("/v1/points/earnings", activity(scene, ref, fen), tell, name=ref)
@@ -125,7 +125,7 @@ def batch(scene: Scene, items: Sequence[tuple[str, str, int]]) -> Deed:
         for what, ref, fen in items:
             try:
                 if what == "good":
-                    wallet.earn(ref, fen=fen, grants=_base(fen, now))
+                    wallet.earn(ref, fen=fen, grants=_base(fen, now), now=now)
                 statuses.append({"good": 201, "stranger": 404, "negative": 422, "future": 422}[what])
             except Refused as refused:
                 statuses.append(STATUS[refused.code])
@@ -239,13 +239,24 @@ def expire_all(scene: Scene) -> Sweep:
     return Sweep(run, lambda wallet: None)
 
 
-def earn_funded(scene: Scene, ref: str, fen: int, grants: Sequence[tuple[int, int, int | None]]) -> Sweep:
-    """An earning of several funders: (funder, points, seconds to live); over the service, as rules would post it."""
+def activate_all(scene: Scene) -> Sweep:
+    """Books what time has done to what waited; the model's own time has passed already."""
     now = scene.now
-    ends = [None if seconds is None else now + timedelta(seconds=seconds) for _, _, seconds in grants]
-    operation_id = new_id(now)
+
+    async def run(house: House) -> None:
+        done = 1
+        while done:
+            async with transaction(house.desk) as connection:
+                done = await ledger.activate_due(connection, limit=100, now=now)
+
+    return Sweep(run, lambda wallet: None)
+
+
+def earn_funded(scene: Scene, ref: str, fen: int, lots: Sequence[Lot]) -> Sweep:
+    """An earning of several funders, over the service, as rules would post it."""
+    now = scene.now
     posting = EarnPosting(
-        operation_id=operation_id,
+        operation_id=new_id(now),
         member=scene.customer.member,
         partner_id=scene.partner.id,
         source_kind="purchase",
@@ -261,13 +272,14 @@ def earn_funded(scene: Scene, ref: str, fen: int, grants: Sequence[tuple[int, in
             Grant(
                 rule="base",
                 multiplier_pct=100,
-                points=points,
+                points=lot.points,
                 lot_id=new_id(now),
-                funder_id=funder,
-                unit_cost_e6=1_000_000 // funder,
-                expires_at=until,
+                funder_id=lot.funder,
+                unit_cost_e6=1_000_000 // lot.funder,
+                expires_at=lot.ends,
+                activates_at=lot.begins,
             )
-            for (funder, points, _), until in zip(grants, ends, strict=True)
+            for lot in lots
         ),
     )
 
@@ -277,8 +289,7 @@ def earn_funded(scene: Scene, ref: str, fen: int, grants: Sequence[tuple[int, in
         assert outcome.posted
 
     def tell(wallet: Wallet) -> None:
-        of_lots = [(funder, points, until) for (funder, points, _), until in zip(grants, ends, strict=True)]
-        wallet.earn(ref, fen=fen, grants=of_lots)
+        wallet.earn(ref, fen=fen, grants=lots, now=now)
 
     return Sweep(run, tell)
 
@@ -298,6 +309,7 @@ def _refund(scene: Scene, ref: str, refund_ref: str, fen: int) -> dict[str, Any]
     return {"operation_id": scene.wire[ref], "refund_ref": refund_ref, "refunded_fen": fen}
 
 
-def _base(fen: int, now: datetime) -> list[tuple[int, int, datetime | None]]:
+def _base(fen: int, now: datetime) -> list[Lot]:
     """A point for every whole yuan."""
-    return [(1, fen // 100, end_of_base_points(now))] if fen >= 100 else []
+    points = fen // 100
+    return [Lot(funder=1, points=points, left=points, ends=end_of_base_points(now))] if points else []

@@ -4,8 +4,8 @@ It is written from the rules of the points alone and shares no code with what it
 ended are simply not there; whether anybody has booked that yet is of no interest here.
 """
 
-from collections.abc import Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
 SHANGHAI = timezone(timedelta(hours=8))
@@ -28,13 +28,21 @@ class Lot:
     points: int
     left: int
     ends: datetime | None
+    #: nothing of it can be spent before; None for points that can at once
+    begins: datetime | None = None
     held: int = 0
 
     def lives(self, now: datetime) -> bool:
         return self.ends is None or now < self.ends
 
+    def waits(self, now: datetime) -> bool:
+        return self.begins is not None and now < self.begins
+
     def free(self, now: datetime) -> int:
-        return self.left - self.held if self.lives(now) else 0
+        return self.left - self.held if self.lives(now) and not self.waits(now) else 0
+
+    def pending(self, now: datetime) -> int:
+        return self.left if self.waits(now) else 0
 
 
 @dataclass
@@ -108,21 +116,26 @@ class Wallet:
         return {
             "available_points": self.available(now),
             "held_points": self.held(),
-            "pending_points": 0,
+            "pending_points": sum(lot.pending(now) for lot in self.lots),
             "arrears_points": self.owed,
         }
 
-    def earn(self, ref: str, *, fen: int, grants: Iterable[tuple[int, int, datetime | None]]) -> int:
-        """Grants are (funder, points, end). An event earns once for ever; who owes repays first."""
+    def earn(self, ref: str, *, fen: int, grants: Iterable[Lot], now: datetime) -> int:
+        """An event earns once for ever; who owes repays first, with what can be spent."""
         if ref in self.earnings:
             raise Refused("source_already_earned")
-        lots = [Lot(funder=funder, points=points, left=points, ends=ends) for funder, points, ends in grants]
+        lots = [replace(lot) for lot in grants]
         points = sum(lot.points for lot in lots)
         self.earnings[ref] = Earning(fen=fen, points=points, lots=lots)
         for lot in lots:
             self.lots.append(lot)
-            self._repay([(lot, lot.points)])
+            self._repay([(lot, lot.free(now))])
         return points
+
+    def pass_time(self, before: datetime, now: datetime) -> None:
+        """What waits no longer repays the debt, what ends first before the rest; also what has ended by now."""
+        ripe = [lot for lot in self.lots if lot.waits(before) and not lot.waits(now)]
+        self._repay([(lot, lot.left) for lot in sorted(ripe, key=_end)])
 
     def hold(self, name: str, points: int, *, deadline: datetime, now: datetime) -> None:
         """Soonest end first, then oldest; what never ends comes last."""
@@ -156,20 +169,21 @@ class Wallet:
                 self._close(name, "lapsed", 0, now)
 
     def refund_earning(self, ref: str, refund: str, fen: int, *, now: datetime) -> tuple[int, int]:
-        """(clawed back, newly owed): first of its own lots, then of its funders', then owed; never of held points.
+        """(clawed back, newly owed): of its own lots, then of its funders', then owed; never of held points.
 
-        Who owes has nothing free: what others have funded pays the debt at once.
+        Of its own lots what waits goes first, of the others' last. Who owes has nothing free: what others have funded
+        pays the debt at once.
         """
         earning = self.earnings[ref]
         points = earning.share(refund, fen)
         funders = {lot.funder for lot in earning.lots}
-        ordered = self._in_spend_order(now)
-        own = [lot for lot in ordered if any(lot is mine for mine in earning.lots)]
-        akin = [lot for lot in ordered if lot.funder in funders and not any(lot is mine for mine in own)]
+        own = [lot for lot in self.lots if any(lot is mine for mine in earning.lots)]
+        akin = [lot for lot in self.lots if lot.funder in funders and not any(lot is mine for mine in own)]
         owed_before, missing = self.owed, points
-        for lot, taken in take([*own, *akin], points, now):
-            lot.left -= taken
-            missing -= taken
+        for lots, part in ((own, Lot.pending), (own, Lot.free), (akin, Lot.free), (akin, Lot.pending)):
+            for lot, taken in take(sorted(lots, key=_end), missing, now, part):
+                lot.left -= taken
+                missing -= taken
         self.owed += missing
         self._repay([(lot, lot.free(now)) for lot in self._in_spend_order(now)])
         return points, self.owed - owed_before
@@ -221,15 +235,20 @@ class Wallet:
             self.owed -= paid
 
     def _in_spend_order(self, now: datetime) -> list[Lot]:
-        far = datetime.max.replace(tzinfo=SHANGHAI)
-        return sorted((lot for lot in self.lots if lot.free(now)), key=lambda lot: lot.ends or far)
+        return sorted((lot for lot in self.lots if lot.free(now)), key=_end)
 
 
-def take(lots: Iterable[Lot], points: int, now: datetime) -> list[tuple[Lot, int]]:
+def _end(lot: Lot) -> datetime:
+    return lot.ends or datetime.max.replace(tzinfo=SHANGHAI)
+
+
+def take(
+    lots: Iterable[Lot], points: int, now: datetime, part: Callable[[Lot, datetime], int] = Lot.free
+) -> list[tuple[Lot, int]]:
     """So many points of these lots, in their order."""
     taken = []
     for lot in lots:
-        share = min(points, lot.free(now))
+        share = min(points, part(lot, now))
         if share:
             taken.append((lot, share))
             points -= share

@@ -16,7 +16,7 @@ from hypothesis.stateful import RuleBasedStateMachine, precondition, rule, run_s
 from exactness import deeds
 from exactness.deeds import Deed, Scene, Sweep
 from exactness.house import Answer, House, Loop, open_house
-from exactness.model import Wallet
+from exactness.model import Lot, Wallet
 from kernel.database import transaction
 from kernel.supervisor import Endpoints
 from points.ledger import service as ledger
@@ -30,9 +30,13 @@ POINTS = st.integers(1, 150)
 TTL = st.sampled_from([60, 3_600, 600_000])
 REFUND = st.sampled_from([1, 50, 3_333, 12_345, 30_000])
 PLACE = st.integers(0, 30)
+#: funder, points, seconds until they end, seconds until they begin
 GRANTS = st.lists(
     st.tuples(
-        st.sampled_from([1, 2, 3]), st.integers(1, 120), st.sampled_from([90, 5_000, 86_400 * 5, None])
+        st.sampled_from([1, 2, 3]),
+        st.integers(1, 120),
+        st.sampled_from([90, 5_000, 86_400 * 5, None]),
+        st.sampled_from([None, None, 30, 4_000]),
     ),
     max_size=3,
 )
@@ -71,9 +75,22 @@ class Machine(RuleBasedStateMachine):
         self.step(deeds.earn(self.scene, self.name(), fen))
 
     @rule(grants=GRANTS)
-    def earn_funded(self, grants: list[tuple[int, int, int | None]]) -> None:
-        fen = 100 * sum(points for _, points, _ in grants)
-        self.step(deeds.earn_funded(self.scene, self.name(), fen, grants))
+    def earn_funded(self, grants: list[tuple[int, int, int | None, int | None]]) -> None:
+        now = self.scene.now
+        lots = [
+            Lot(
+                funder=funder,
+                points=points,
+                left=points,
+                ends=None if end is None else now + timedelta(seconds=end),
+                begins=None
+                if begin is None or (end is not None and end <= begin)
+                else now + timedelta(seconds=begin),
+            )
+            for funder, points, end, begin in grants
+        ]
+        fen = 100 * sum(lot.points for lot in lots)
+        self.step(deeds.earn_funded(self.scene, self.name(), fen, lots))
 
     @rule(items=ITEMS)
     def batch(self, items: list[tuple[str, int]]) -> None:
@@ -118,9 +135,20 @@ class Machine(RuleBasedStateMachine):
         unbooked = self.run(lambda: self.house.desk.fetchval(UNBOOKED, self.member_id, self.scene.now))
         assert unbooked == 0, "the sweep leaves nothing that has ended unbooked"
 
+    @rule()
+    def activate(self) -> None:
+        self.step(deeds.activate_all(self.scene))
+
     @rule(seconds=st.sampled_from([1, 60, 90, 3_600, 86_400 * 4, 86_400 * 40]))
     def wait(self, seconds: int) -> None:
+        before = self.scene.now
         self.house.clock.at += timedelta(seconds=seconds)
+        owed = self.wallet.owed
+        self.wallet.pass_time(before, self.scene.now)
+        if self.wallet.owed < owed:
+            # Until it is booked, balances know that the debt is repaid, but lots do not.
+            self.reach("repaid by time")
+            self.step(deeds.activate_all(self.scene))
         self.compare(self.wallet)
 
     # Again, at once, and with sessions that die

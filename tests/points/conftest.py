@@ -25,18 +25,22 @@ AUDIT = {
          CROSS JOIN LATERAL (
                SELECT sum(CASE WHEN credit_account = 1 THEN points WHEN debit_account = 1 THEN -points END) AS available,
                       sum(CASE WHEN credit_account = 2 THEN points WHEN debit_account = 2 THEN -points END) AS held,
+                      sum(CASE WHEN credit_account = 3 THEN points WHEN debit_account = 3 THEN -points END) AS pending,
                       sum(CASE WHEN credit_account = 4 THEN -points WHEN debit_account = 4 THEN points END) AS arrears,
                       count(*) AS entries
                  FROM ledger_entry AS e WHERE e.bucket = w.bucket AND e.member_id = w.member_id) AS total
          WHERE w.member_id = $1
-           AND (w.available_points, w.held_points, w.arrears_points, w.seq)
-            IS DISTINCT FROM (coalesce(available, 0), coalesce(held, 0), coalesce(arrears, 0), entries)""",
-    "available and held are what the lots have": """
+           AND (w.available_points, w.held_points, w.pending_points, w.arrears_points, w.seq)
+            IS DISTINCT FROM
+               (coalesce(available, 0), coalesce(held, 0), coalesce(pending, 0), coalesce(arrears, 0), entries)""",
+    "available, held and pending are what the lots have": """
         SELECT FROM ledger_wallet AS w
          CROSS JOIN LATERAL (
-               SELECT coalesce(sum(remaining_points - held_points), 0) AS free, coalesce(sum(held_points), 0) AS held
+               SELECT coalesce(sum(remaining_points - held_points - pending_points), 0) AS free,
+                      coalesce(sum(held_points), 0) AS held, coalesce(sum(pending_points), 0) AS waiting
                  FROM ledger_lot AS l WHERE l.bucket = w.bucket AND l.member_id = w.member_id) AS lots
-         WHERE w.member_id = $1 AND (w.available_points, w.held_points) IS DISTINCT FROM (free, lots.held)""",
+         WHERE w.member_id = $1
+           AND (w.available_points, w.held_points, w.pending_points) IS DISTINCT FROM (free, lots.held, waiting)""",
     "held is what the open holds reserve": """
         SELECT FROM ledger_wallet AS w
          WHERE w.member_id = $1 AND w.held_points <> (
@@ -51,12 +55,15 @@ AUDIT = {
         SELECT FROM ledger_lot AS l
          CROSS JOIN LATERAL (
                SELECT sum(CASE WHEN kind IN ('grant', 'restore') THEN points
-                               WHEN kind IN ('capture', 'expire', 'claw', 'repay') THEN -points ELSE 0 END) AS remaining,
+                               WHEN kind IN ('hold', 'release', 'activate') THEN 0 ELSE -points END) AS remaining,
                       sum(CASE WHEN kind = 'hold' THEN points
-                               WHEN kind IN ('capture', 'release') THEN -points ELSE 0 END) AS held
+                               WHEN kind IN ('capture', 'release') THEN -points ELSE 0 END) AS held,
+                      CASE WHEN l.activates_at IS NULL THEN 0
+                           ELSE l.points - coalesce(sum(points) FILTER (WHERE kind IN ('activate', 'void')), 0) END AS pending
                  FROM ledger_lot_move AS m WHERE m.member_id = l.member_id AND m.lot_seq = l.lot_seq) AS moved
          WHERE l.member_id = $1
-           AND (l.remaining_points, l.held_points) IS DISTINCT FROM (moved.remaining, moved.held)""",
+           AND (l.remaining_points, l.held_points, l.pending_points)
+            IS DISTINCT FROM (moved.remaining, moved.held, moved.pending)""",
     "an entry's moves make up its points": """
         SELECT FROM ledger_entry AS e
          CROSS JOIN LATERAL (
@@ -108,6 +115,7 @@ class Bank:
         source_ref: str | None = None,
         amount_fen: int | None = None,
         expires_in: timedelta | None = timedelta(days=365),
+        activates_in: timedelta | None = None,
         funder_id: int = 1,
         unit_cost_e6: int = 1_000_000,
     ) -> EarnPosting:
@@ -119,6 +127,7 @@ class Bank:
             funder_id=funder_id,
             unit_cost_e6=unit_cost_e6,
             expires_at=None if expires_in is None else self.now + expires_in,
+            activates_at=None if activates_in is None else self.now + activates_in,
         )
         return EarnPosting(
             operation_id=new_id(self.now),
@@ -145,6 +154,7 @@ class Bank:
         source_ref: str | None = None,
         amount_fen: int | None = None,
         expires_in: timedelta | None = timedelta(days=365),
+        activates_in: timedelta | None = None,
         funder_id: int = 1,
         unit_cost_e6: int = 1_000_000,
         now: datetime | None = None,
@@ -155,6 +165,7 @@ class Bank:
             source_ref=source_ref,
             amount_fen=amount_fen,
             expires_in=expires_in,
+            activates_in=activates_in,
             funder_id=funder_id,
             unit_cost_e6=unit_cost_e6,
         )

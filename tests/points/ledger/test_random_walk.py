@@ -12,7 +12,7 @@ from kernel.calendar import business_date
 from kernel.database import Connection, Pool
 from kernel.errors import Refusal
 from points.ledger import service
-from points.ledger.model import Side
+from points.ledger.model import Balance, Side
 
 MakeBank = Callable[[datetime], Any]
 
@@ -24,6 +24,7 @@ STEPS = st.one_of(
         st.sampled_from([1, 5, 40, None]),
         st.sampled_from([1, 2]),
         st.sampled_from([0, 333_333, 1_000_000]),
+        st.sampled_from([None, None, 3_600, 86_400 * 2]),
     ),
     st.tuples(st.just("hold"), POINTS, st.sampled_from([60, 600_000])),
     st.tuples(st.just("capture"), st.integers(0, 9), st.integers(1, 100)),
@@ -33,6 +34,7 @@ STEPS = st.one_of(
     st.tuples(st.just("wait"), st.sampled_from([1, 90, 3_600, 86_400 * 3, 86_400 * 20])),
     st.tuples(st.just("lapse")),
     st.tuples(st.just("expire")),
+    st.tuples(st.just("activate")),
 )
 
 
@@ -50,13 +52,17 @@ class Walk:
     async def take(self, member: Any, step: tuple[Any, ...]) -> None:
         bank, connection, partner = self.bank, self.connection, {"partner_id": self.bank.partner_id}
         match step:
-            case ("earn", points, days, funder, cost):
+            case ("earn", points, days, funder, cost, waits):
                 expires_in = None if days is None else self.now - bank.now + timedelta(days=days)
+                activates_in = None if waits is None else self.now - bank.now + timedelta(seconds=waits)
+                if expires_in is not None and activates_in is not None and expires_in <= activates_in:
+                    activates_in = None
                 outcome = await bank.earn(
                     connection,
                     member,
                     points,
                     expires_in=expires_in,
+                    activates_in=activates_in,
                     funder_id=funder,
                     unit_cost_e6=cost,
                     now=self.now,
@@ -81,8 +87,11 @@ class Walk:
                 self.now += timedelta(seconds=seconds)
             case ("lapse",):
                 await service.lapse_due(connection, limit=50, now=self.now)
-            case ("expire",):
-                await service.expire_due(connection, limit=50, now=self.now)
+            case ("expire" | "activate" as sweep,):
+                before = await service.read_balance(connection, member, now=self.now)
+                book = service.expire_due if sweep == "expire" else service.activate_due
+                await book(connection, limit=50, now=self.now)
+                assert await service.read_balance(connection, member, now=self.now) == before
 
     async def refund(self, side: Side, operation_id: UUID, fen: int) -> None:
         self.refunds += 1
@@ -109,7 +118,8 @@ async def state_months(connection: Connection, member: Any, *, now: datetime) ->
     if last is None or balance is None:
         assert last is None and (balance is None or balance["seq"] == 0)
         return []
-    assert last.closing_points == balance["available_points"] + balance["held_points"]
+    owned = balance["available_points"] + balance["held_points"] + balance["pending_points"]
+    assert last.closing_points == owned
     assert (last.closing_arrears_points, last.last_seq) == (balance["arrears_points"], balance["seq"])
     views = ("books_i40_statement_is_its_entries", "books_i41_statements_follow_each_other")
     found = [
@@ -130,6 +140,7 @@ async def test_the_books_add_up_after_any_life(
         try:
             member = await bank.enrol(connection)
             walk = Walk(bank, connection)
+            seen: dict[datetime, Balance] = {}
             for step in steps:
                 savepoint = connection.transaction()
                 await savepoint.start()
@@ -140,6 +151,9 @@ async def test_the_books_add_up_after_any_life(
                     await savepoint.rollback()
                 balance = await service.read_balance(connection, member, now=walk.now)
                 assert balance.available_points == 0 or balance.arrears_points == 0
+                seen[walk.now] = balance
+            for moment, found in seen.items():
+                assert await service.balance_at(connection, member, at=moment) == found
             assert await bank.audit(connection, member) == []
             assert await state_months(connection, member, now=walk.now + timedelta(days=40)) == []
         finally:

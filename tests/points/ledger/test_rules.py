@@ -32,6 +32,7 @@ def lot(
     funder_id: int = 1,
     unit_cost_e6: int = 1_000_000,
     expires_at: datetime | None = None,
+    pending: int = 0,
 ) -> Lot:
     return Lot(
         bucket=1,
@@ -46,6 +47,7 @@ def lot(
         expires_at=expires_at,
         remaining_points=remaining,
         held_points=held,
+        pending_points=pending,
     )
 
 
@@ -87,19 +89,22 @@ def test_the_instant_of_expiry_is_the_first_without_the_points(
 
 
 @pytest.mark.parametrize(
-    ("points", "taken"),
+    ("points", "voided", "taken"),
     [
-        (30, [(2, 30)]),
-        (60, [(2, 50), (1, 10)]),
-        (999, [(2, 50), (1, 40), (4, 5)]),
+        (15, [(2, 15)], []),
+        (30, [(2, 20)], [(2, 10)]),
+        (60, [(2, 20)], [(2, 30), (1, 10)]),
+        (90, [(2, 20), (1, 1)], [(2, 30), (1, 35), (4, 4)]),
+        (999, [(2, 20), (1, 5), (4, 1)], [(2, 30), (1, 35), (4, 4)]),
     ],
 )
 def test_a_claw_back_takes_the_own_lot_then_the_same_funders_in_spend_order(
-    points: int, taken: list[tuple[int, int]]
+    points: int, voided: list[tuple[int, int]], taken: list[tuple[int, int]]
 ) -> None:
-    own = lot(2, 50)
-    lots = [lot(1, 40), own, lot(3, 70, funder_id=2), lot(4, 10, 5)]
-    assert seen(take_back(lots, [own], points)) == taken
+    own = lot(2, 50, pending=20)
+    lots = [lot(1, 40, pending=5), own, lot(3, 70, funder_id=2), lot(4, 10, 5, pending=1)]
+    pending, free = take_back(lots, [own], points)
+    assert (seen(pending), seen(free)) == (voided, taken)
 
 
 PINNED = [

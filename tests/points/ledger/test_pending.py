@@ -1,0 +1,109 @@
+"""Points that wait: pending until their instant, whoever books it and whenever."""
+
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kernel.database import Connection
+from points.ledger import service
+from points.ledger.model import Balance
+from points.ledger.service import InsufficientPoints
+
+Bank = Any
+TICK, DAY = timedelta(microseconds=1), timedelta(days=1)
+
+
+def balance(available: int, *, held: int = 0, pending: int = 0, arrears: int = 0) -> Balance:
+    return Balance(
+        available_points=available, held_points=held, pending_points=pending, arrears_points=arrears
+    )
+
+
+async def test_points_wait_for_their_instant_and_are_there_at_it(bank: Bank, connection: Connection) -> None:
+    member = await bank.enrol(connection)
+    outcome = await bank.earn(connection, member, 100, activates_in=DAY)
+    assert outcome.balance == balance(0, pending=100)
+    for now, found in ((bank.now + DAY - TICK, balance(0, pending=100)), (bank.now + DAY, balance(100))):
+        assert await service.read_balance(connection, member, now=now) == found
+    with pytest.raises(InsufficientPoints):
+        await bank.hold(connection, member, 1, now=bank.now + DAY - TICK)
+    await bank.hold(connection, member, 60, now=bank.now + DAY)
+    assert await service.read_balance(connection, member, now=bank.now + DAY) == balance(40, held=60)
+    assert await bank.audit(connection, member) == []
+
+
+async def test_the_sweep_books_what_is_true_already(bank: Bank, connection: Connection) -> None:
+    member = await bank.enrol(connection)
+    await bank.earn(connection, member, 100, activates_in=DAY)
+    await bank.earn(connection, member, 50, activates_in=3 * DAY)
+    later = bank.now + 2 * DAY
+    before = await service.read_balance(connection, member, now=later)
+    assert await service.activate_due(connection, limit=10, now=later) == 1
+    assert await service.activate_due(connection, limit=10, now=later) == 0
+    assert await service.read_balance(connection, member, now=later) == before == balance(100, pending=50)
+    assert await bank.audit(connection, member) == []
+
+
+async def test_what_ripens_repays_what_is_owed_even_if_it_has_ended_since(
+    bank: Bank, connection: Connection
+) -> None:
+    member = await bank.enrol(connection)
+    earned = await bank.earn(connection, member, 100)
+    await bank.spend(connection, member, 100)
+    await service.reverse(
+        connection,
+        operation_id=earned.operation_id,
+        partner_id=bank.partner_id,
+        side="earn",
+        refund_ref="r1",
+        refunded_fen=10_000,
+        now=bank.now,
+    )
+    await bank.earn(connection, member, 30, activates_in=DAY, expires_in=2 * DAY, funder_id=2)
+    await bank.earn(connection, member, 90, activates_in=DAY, funder_id=2)
+    found = [
+        await service.read_balance(connection, member, now=bank.now + days)
+        for days in (0 * DAY, DAY, 3 * DAY)
+    ]
+    assert found == [balance(0, pending=120, arrears=100), balance(20), balance(20)]
+    with pytest.raises(InsufficientPoints):
+        await bank.hold(connection, member, 21, now=bank.now + 3 * DAY)
+    await bank.hold(connection, member, 20, now=bank.now + 3 * DAY)
+    assert await service.read_balance(connection, member, now=bank.now + 3 * DAY) == balance(0, held=20)
+    assert await bank.audit(connection, member) == []
+
+
+async def test_a_claw_back_voids_what_waits_before_it_takes_what_is_free(
+    bank: Bank, connection: Connection
+) -> None:
+    member = await bank.enrol(connection)
+    await bank.earn(connection, member, 100)
+    earned = await bank.earn(connection, member, 100, activates_in=DAY)
+    refund = {"partner_id": bank.partner_id, "side": "earn", "refunded_fen": 6_000}
+    undone = await service.reverse(
+        connection, operation_id=earned.operation_id, refund_ref="r1", now=bank.now, **refund
+    )
+    assert (undone.points_clawed_back, undone.balance) == (60, balance(100, pending=40))
+    assert await service.read_balance(connection, member, now=bank.now + DAY) == balance(140)
+    assert await bank.audit(connection, member) == []
+
+
+async def test_the_answer_to_an_earning_counts_what_has_ripened(bank: Bank, connection: Connection) -> None:
+    member = await bank.enrol(connection)
+    await bank.earn(connection, member, 100, activates_in=DAY, expires_in=2 * DAY)
+    await bank.earn(connection, member, 10, activates_in=DAY)
+    later = await bank.earn(connection, member, 1, now=bank.now + DAY)
+    assert later.balance == balance(111)
+    latest = await bank.earn(connection, member, 1, now=bank.now + 2 * DAY)
+    assert latest.balance == balance(12)
+    assert await service.read_balance(connection, member, now=bank.now + 2 * DAY) == balance(12)
+
+
+async def test_expiring_points_are_those_that_can_be_spent(bank: Bank, connection: Connection) -> None:
+    member = await bank.enrol(connection)
+    await bank.earn(connection, member, 100, activates_in=DAY, expires_in=9 * DAY)
+    found = [await service.list_expiring(connection, member, now=bank.now + days) for days in (0 * DAY, DAY)]
+    assert [[line.points for line in lines] for lines in found] == [[], [100]]
+    before = await service.list_expiring_at(connection, member, at=bank.now + DAY)
+    assert [line.points for line in before] == [100]
