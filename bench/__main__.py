@@ -6,10 +6,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import http, ledger, orders
+from bench import growth, http, ledger, orders
 
 #: part → what measures it; each takes the order file, if one was given
 PARTS: dict[str, Callable[[Path | None], list[dict[str, Any]]]] = {
+    "growth": growth.measure,
     "http": http.measure,
     "ledger": ledger.measure,
     "orders": orders.measure,

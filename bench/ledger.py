@@ -194,8 +194,8 @@ class Shop:
         self,
         pool: Pool,
         caller: Caller,
-        subs: Sequence[str],
-        members: Sequence[MemberRef],
+        subs: list[str],
+        members: list[MemberRef],
         clock: DatabaseClock,
     ) -> None:
         self._pool = pool
@@ -208,9 +208,8 @@ class Shop:
         self._answered: list[tuple[str, HoldRequest]] = []
 
     @classmethod
-    async def open(cls, pool: Pool) -> "Shop":
+    async def open(cls, pool: Pool, *, members: int = MEMBERS) -> "Shop":
         clock = DatabaseClock()
-        vault = Vault(_RING)
         async with acquire(pool) as connection:
             await tell_time(clock, connection)
         now = clock.now()
@@ -228,19 +227,6 @@ class Shop:
             app = await registry.register_app(
                 connection, partner_id=partner_id, scopes=SCOPES, rate_per_second=10**6, burst=10**6, now=now
             )
-        subs: list[str] = []
-        for begin in range(0, MEMBERS, 1_000):
-            refs = [str(number) for number in range(begin, begin + 1_000)]
-            async with transaction(pool) as connection:
-                bound = await bind_customers(
-                    connection,
-                    partner_id=partner_id,
-                    customer_refs=refs,
-                    mode="sandbox",
-                    vault=vault,
-                    now=now,
-                )
-            subs += bound.values()
         caller = Caller(
             partner_id=partner_id,
             app_id=app.id,
@@ -248,9 +234,30 @@ class Shop:
             scopes=frozenset(SCOPES),
             key_thumbprint="",
         )
-        async with acquire(pool) as connection:
-            members = await PairwiseSubjects().resolve(connection, caller, subs, scope="points:earn", now=now)
-        return cls(pool, caller, subs, [members[sub] for sub in subs], clock)
+        shop = cls(pool, caller, [], [], clock)
+        await shop.enrol(members)
+        return shop
+
+    async def enrol(self, members: int) -> None:
+        """As many members as that, in all."""
+        for begin in range(len(self._subs), members, 1_000):
+            refs = [str(number) for number in range(begin, min(begin + 1_000, members))]
+            now = self._clock.now()
+            async with transaction(self._pool) as connection:
+                bound = await bind_customers(
+                    connection,
+                    partner_id=self._caller.partner_id,
+                    customer_refs=refs,
+                    mode="sandbox",
+                    vault=self._vault,
+                    now=now,
+                )
+                subs = list(bound.values())
+                found = await PairwiseSubjects().resolve(
+                    connection, self._caller, subs, scope="points:earn", now=now
+                )
+            self._subs += subs
+            self._members += [found[sub] for sub in subs]
 
     def over(self, pool: Pool) -> "Shop":
         """The same, through another pool."""
@@ -268,6 +275,22 @@ class Shop:
 
         await asyncio.gather(*(give(sub) for sub in self._subs))
 
+    async def earn_in_bulk(self, entries: int) -> None:
+        """So many earnings of members in turn, posted a thousand at a time."""
+        begins = iter(range(0, entries, 1_000))
+
+        async def post() -> None:
+            for begin in begins:
+                now = self._clock.now()
+                postings = [
+                    self._posting(self._members[n % len(self._members)], 1, now)
+                    for n in range(begin, begin + 1_000)
+                ]
+                async with transaction(self._pool) as connection:
+                    await service.post_earnings(connection, postings, now=now)
+
+        await asyncio.gather(*(post() for _ in range(2)))
+
     def earn(self) -> Act:
         async def act() -> None:
             await self._post(earning.EARNINGS, self._earning(random.choice(self._subs), 129_900))
@@ -278,32 +301,28 @@ class Shop:
         """Earnings decided beforehand, paid by so many funders."""
 
         async def act() -> None:
-            now = self._clock.now()
-            grant = Grant(
-                rule="base",
-                multiplier_pct=100,
-                points=1_299,
-                lot_id=new_id(now),
-                funder_id=random.randint(1, funders),
-            )
-            posting = EarnPosting(
-                operation_id=new_id(now),
-                member=random.choice(self._members),
-                partner_id=self._caller.partner_id,
-                source_kind="purchase",
-                source_ref=str(uuid4()),
-                amount_fen=129_900,
-                occurred_at=now,
-                rule_version=1,
-                tier="start",
-                multiplier_pct=100,
-                own_card=True,
-                category=None,
-                grants=(grant,),
-            )
-            await self._post(POSTINGS, posting)
+            member, funder_id = random.choice(self._members), random.randint(1, funders)
+            await self._post(POSTINGS, self._posting(member, funder_id, self._clock.now()))
 
         return act
+
+    def _posting(self, member: MemberRef, funder_id: int, now: datetime) -> EarnPosting:
+        grant = Grant(rule="base", multiplier_pct=100, points=1_299, lot_id=new_id(now), funder_id=funder_id)
+        return EarnPosting(
+            operation_id=new_id(now),
+            member=member,
+            partner_id=self._caller.partner_id,
+            source_kind="purchase",
+            source_ref=str(uuid4()),
+            amount_fen=129_900,
+            occurred_at=now,
+            rule_version=1,
+            tier="start",
+            multiplier_pct=100,
+            own_card=True,
+            category=None,
+            grants=(grant,),
+        )
 
     def spend(self) -> Act:
         async def act() -> None:

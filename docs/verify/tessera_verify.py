@@ -43,6 +43,12 @@ def entry_hash(link: bytes, w: Record, e: Record) -> bytes:
     return sha(link, key, bytes.fromhex(e["operation"]), moved, after)
 
 
+def meaning_of(e: Record) -> str:
+    # points that wait are the member's like those available
+    debit, credit = (1 if account == 3 else account for account in get(e, "debit credit"))
+    return MEANING.get((debit, credit), "moved")
+
+
 def leaf_hash(w: Record, seq: int, head: str) -> bytes:
     return sha(b"\0", struct.pack(">hqhq", *get(w, "bucket member point_type"), seq), bytes.fromhex(head))
 
@@ -124,9 +130,7 @@ class Verifier:
         self.check("statements", follows, f"{told} does not follow {before}")
         sums = Counter[str]()
         for e in mine:
-            # points that wait are the member's like those available
-            debit, credit = (1 if account == 3 else account for account in get(e, "debit credit"))
-            sums[MEANING.get((debit, credit), "moved")] += e["points"]
+            sums[meaning_of(e)] += e["points"]
         self.check("statements", all(s[name] == sums[name] for name in MOVED), f"{told}: {dict(sums)}")
         owns = begins[0] + sum(get(s, "earned restored")) - sum(get(s, "spent expired clawed repaid"))
         closes = get(s, "closing closing_arrears") == [owns, begins[1] + s["owed"] - s["repaid"]]

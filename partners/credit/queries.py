@@ -27,6 +27,9 @@ LOCK_LINE = "SELECT limit_fen, used_fen FROM credit_line WHERE bucket = $1 AND m
 
 MOVE_LINE = "UPDATE credit_line SET used_fen = used_fen + $3 WHERE bucket = $1 AND member_id = $2"
 
+# Read through once: the day is remembered by whoever asked.
+FIND_FIRST_DAY = "SELECT min(business_on) FROM credit_entry"
+
 INSERT_APPLICATION = """
 INSERT INTO credit_application (bucket, id, member_id, partner_id, quote_id, state, amount_fen, periods, created_at)
 VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
@@ -150,6 +153,11 @@ class ScheduleVersion(Struct, frozen=True, kw_only=True):
     #: principal it repays
     principal_fen: int
     created_at: datetime
+
+
+async def find_first_day(connection: Connection) -> date | None:
+    found: date | None = await connection.fetchval(FIND_FIRST_DAY)
+    return found
 
 
 async def lock_line(connection: Connection, member: MemberRef, *, limit_fen: int) -> CreditLine:

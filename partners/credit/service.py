@@ -1,7 +1,7 @@
 """Applications and plans: decide, authorise, find, void, lapse."""
 
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import date, datetime, timedelta
 from uuid import UUID
 
 from msgspec import Struct, structs
@@ -34,6 +34,11 @@ class Answer(Struct, frozen=True, kw_only=True):
     application_id: UUID
     decision: Decision
     plan: Plan | None
+
+
+async def find_first_day(connection: Connection) -> date | None:
+    """The day of the first entry of any plan; None while there is none."""
+    return await queries.find_first_day(connection)
 
 
 async def apply_for_plan(

@@ -1,6 +1,6 @@
 """Every statement on the registry's tables."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime
 from uuid import UUID
 
@@ -25,6 +25,15 @@ LIST_PARTNERS = """
 SELECT id, slug, name_zh, name_en, kind, scene, status, epoch
   FROM registry_partner
  ORDER BY slug
+"""
+
+# By id: whoever goes from partner to partner remembers the last one.
+FIND_NEXT_PARTNER = """
+SELECT id, slug, name_zh, name_en, kind, scene, status, epoch
+  FROM registry_partner
+ WHERE id > $1 AND status = ANY ($2::text[])
+ ORDER BY id
+ LIMIT 1
 """
 
 LOCK_PARTNER = """
@@ -148,6 +157,12 @@ async def find_partner_by_slug(connection: Connection, slug: str) -> Partner | N
 async def list_partners(connection: Connection) -> list[Partner]:
     """Ordered by slug, as people look for them."""
     return [read(record, Partner) for record in await connection.fetch(LIST_PARTNERS)]
+
+
+async def find_next_partner(
+    connection: Connection, *, after: UUID, statuses: Collection[PartnerStatus]
+) -> Partner | None:
+    return read_if_any(await connection.fetchrow(FIND_NEXT_PARTNER, after, list(statuses)), Partner)
 
 
 async def lock_partner(connection: Connection, partner_id: UUID) -> Partner | None:

@@ -1,6 +1,6 @@
 """Registering partners and apps, moving them through their states, and looking after their keys and customers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import date, datetime
 from typing import Any
 from uuid import UUID
@@ -92,6 +92,13 @@ async def find_partner_by_slug(connection: Connection, slug: str) -> Partner:
 
 async def list_partners(connection: Connection) -> list[Partner]:
     return await queries.list_partners(connection)
+
+
+async def find_next_partner(
+    connection: Connection, *, after: UUID, statuses: Collection[PartnerStatus]
+) -> Partner | None:
+    """The partner in one of `statuses` whose id follows `after`, for whoever goes from one to the next."""
+    return await queries.find_next_partner(connection, after=after, statuses=statuses)
 
 
 async def set_partner_status(

@@ -3,7 +3,7 @@
 from collections.abc import AsyncGenerator, Callable
 from contextlib import asynccontextmanager
 from datetime import datetime
-from typing import Any, cast
+from typing import Any
 
 from litestar import Litestar
 from litestar.di import Provide
@@ -22,6 +22,7 @@ import points.membership.handlers
 from gateway import health
 from gateway import reference as reference_pages
 from gateway.bodies import BodyGuard
+from gateway.direct import DirectRoutes, direct_routes
 from gateway.edge import Edge
 from gateway.openapi import build_document
 from gateway.problems import exception_handlers
@@ -55,8 +56,13 @@ ROUTES: list[Any] = [
 def build_app(settings: Settings) -> Edge:
     """The whole gateway of one process, as an ASGI application."""
     runtime = Runtime(settings)
-    litestar = build_litestar(runtime, openapi=None)
-    return Edge(cast(Any, litestar), runtime, batch_paths=batch_paths(litestar))
+    return build_edge(runtime, build_litestar(runtime, openapi=None))
+
+
+def build_edge(runtime: Runtime, litestar: Litestar) -> Edge:
+    """The routes behind the edge, the hottest of them by the direct way."""
+    app = DirectRoutes(litestar, runtime, direct_routes(litestar))
+    return Edge(app, runtime, batch_paths=batch_paths(litestar))
 
 
 def build_litestar(runtime: Runtime, *, openapi: OpenAPIConfig | None) -> Litestar:

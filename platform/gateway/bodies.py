@@ -27,7 +27,7 @@ class BodyGuard(ASGIMiddleware):
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         handler: BaseRouteHandler = scope["route_handler"]
         if handler not in self._decoders:
-            self._decoders[handler] = _decoder_of(handler)
+            self._decoders[handler] = decoder_of(handler)
         decoder = self._decoders[handler]
         body = Passage.of(scope).body
         if decoder is not None and (body or not _may_be_absent(handler)):
@@ -47,7 +47,8 @@ def check_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> None:
         raise BodyMalformed from None
 
 
-def _decoder_of(handler: BaseRouteHandler) -> msgspec.json.Decoder[Any] | None:
+def decoder_of(handler: BaseRouteHandler) -> msgspec.json.Decoder[Any] | None:
+    """What reads the route's body; None where it has none."""
     parameter = handler.parsed_fn_signature.parameters.get("data")
     return None if parameter is None else msgspec.json.Decoder(parameter.annotation)
 

@@ -33,8 +33,9 @@ SELECT (SELECT json_object_agg(code, json_build_object('name', name, 'nature', n
           FROM ledger_point_type) AS point_types,
        (SELECT json_object_agg(version, json_build_object('fen_per_point', fen_per_point)) FROM books_earning_rule)
            AS earning_rules,
-       (SELECT max(period) FROM ledger_job
-         WHERE job = 'statements' AND finished_at IS NOT NULL AND period + interval '1 month' <= $1::date + 1)
+       (SELECT max(business_on) FROM kernel_job_state
+         WHERE job = 'statements' AND finished_at IS NOT NULL
+           AND business_on + interval '1 month' <= $1::date + 1)
            AS statements_until,
        (SELECT max(business_on) FROM ledger_seal WHERE business_on <= $1) AS sealed_until
 """
@@ -170,14 +171,14 @@ async def _write_wallet(lines: Lines, wallet: asyncpg.Record, entries: Parts, st
     lines.write("wallet", **{_NAMES.get(name, name): value for name, value in wallet.items()})
     async for entry in entries.of(key):
         if entry["seq"] <= wallet["seq"]:
-            lines.write("entry", **_named(entry))
+            lines.write("entry", **named(entry))
     async for statement in statements.of(key):
-        lines.write("statement", **_named(statement))
+        lines.write("statement", **named(statement))
 
 
 async def _write_slots(lines: Lines, slots: Parts, bucket: int) -> None:
     async for slot in slots.of((bucket,)):
-        lines.write("slot", bucket=bucket, **_named(slot, skip=1))
+        lines.write("slot", bucket=bucket, **named(slot, skip=1))
 
 
 #: the file's names are the ledger's without their units: every number in it is points, but for value_fen
@@ -191,7 +192,7 @@ _NAMES = {
 _ENDINGS = ("_points", "_after")
 
 
-def _named(record: asyncpg.Record, *, skip: int = 3) -> dict[str, Any]:
+def named(record: asyncpg.Record, *, skip: int = 3) -> dict[str, Any]:
     """The fields after the key."""
     fields = {}
     for name, value in list(record.items())[skip:]:

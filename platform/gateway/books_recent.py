@@ -16,6 +16,9 @@ from kernel.calendar import start_of_day
 from kernel.caller import MemberRef
 from kernel.database import Connection, read
 
+#: members from whom on reading whole tables is cheaper than looking everybody up
+MANY = 2_000
+
 #: sentences about one member at a time: true of a member whatever others did
 OF_MEMBERS = frozenset(
     (
@@ -95,11 +98,11 @@ SELECT c.relname
  ORDER BY c.relname
 """
 
-# Rows are fetched by key, then joined as in the full check; whatever the statistics say.
+# Rows are joined as in the full check; whether they are fetched by key, whatever the statistics say, depends on how many.
 PREPARE = """
 SELECT set_config('statement_timeout', $1, true),
        set_config('enable_nestloop', 'off', true),
-       set_config('enable_seqscan', 'off', true),
+       set_config('enable_seqscan', $2, true),
        set_config('work_mem', '64MB', true)
 """
 
@@ -107,6 +110,8 @@ _ROWS_OF = """{name} AS MATERIALIZED (
     SELECT rows.* FROM touched CROSS JOIN LATERAL (
         SELECT * FROM public.{name} AS n
          WHERE n.bucket = touched.bucket AND n.member_id = touched.member_id OFFSET 0) AS rows)"""
+_ROWS_OF_MANY = """{name} AS MATERIALIZED (
+    SELECT n.* FROM public.{name} AS n JOIN touched USING (bucket, member_id))"""
 _TOUCHED = (
     "touched AS MATERIALIZED (SELECT * FROM unnest($1::smallint[], $2::bigint[]) AS t (bucket, member_id))"
 )
@@ -135,18 +140,20 @@ async def check_since(connection: Connection, since: date) -> Recent:
 
 async def look_since(connection: Connection, since: date) -> Recent:
     """The same, in the transaction there is."""
-    await connection.execute(PREPARE, f"{SECONDS:.0f}s")
+    await connection.execute(PREPARE, f"{SECONDS:.0f}s", "on")
     records = await connection.fetch(LIST_TOUCHED, first_id(since), since)
     members = [read(record, MemberRef) for record in records]
+    await connection.execute(PREPARE, f"{SECONDS:.0f}s", "on" if len(members) > MANY else "off")
     return Recent(findings=await look_at(connection, members, since), members=len(members))
 
 
 async def look_at(connection: Connection, members: Sequence[MemberRef], since: date) -> list[Finding]:
     """One finding for each sentence that can be asked of these members and of the days from `since` on, in order."""
     keys = [member.bucket for member in members], [member.member_id for member in members]
+    rows_of = _ROWS_OF_MANY if len(members) > MANY else _ROWS_OF
     of_members = [
         _TOUCHED,
-        *(_ROWS_OF.format(name=name) for (name,) in await connection.fetch(LIST_MEMBER_TABLES)),
+        *(rows_of.format(name=name) for (name,) in await connection.fetch(LIST_MEMBER_TABLES)),
     ]
     scopes: list[tuple[frozenset[str], list[str], tuple[object, ...]]] = [
         (OF_MEMBERS, of_members, keys),

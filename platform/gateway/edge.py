@@ -110,7 +110,8 @@ class Edge:
 
     async def _body_in_time(self, scope: Scope, receive: Receive) -> bytes:
         try:
-            return await asyncio.wait_for(self._read_body(scope, receive), BODY_SECONDS)
+            async with asyncio.timeout(BODY_SECONDS):
+                return await self._read_body(scope, receive)
         except TimeoutError:
             raise BodyTooSlow from None
 

@@ -153,7 +153,7 @@ class UnitOfWork(ASGIMiddleware):
     ) -> None:
         """draft-ietf-httpapi-idempotency-key-header §2: missing 400, other request 422, in flight 409, else replay."""
         passage = Passage.of(scope)
-        request = _keyed(scope, passage)
+        request = keyed_request(scope, passage)
         connection = await work.connection()
         vault = self._runtime.vault
         stored = await idempotency.begin(connection, request, vault=vault)
@@ -180,14 +180,14 @@ class UnitOfWork(ASGIMiddleware):
         """No transaction of its own: proof, key and effect are the ledger writer's, and so is the answer's body."""
         passage = Passage.of(scope)
         status = cast("HTTPRouteHandler", scope["route_handler"]).status_code
-        desk = _Desk(self._runtime, passage, _keyed(scope, passage), status)
+        desk = Desk(self._runtime, passage, keyed_request(scope, passage), status)
         cast("dict[str, Any]", scope)[_DESK] = desk
         await next_app(scope, receive, answer)
         if desk.stored is not None:
             answer.replace(desk.stored.status, {"content-type": "application/json"}, desk.stored.body)
 
 
-class _Desk:
+class Desk:
     """kernel.together.Writer for one request: adds what the gateway knows of it."""
 
     def __init__(
@@ -218,12 +218,12 @@ class _Desk:
         return cast(O, answered.value)
 
 
-def _keyed(scope: Scope, passage: Passage) -> idempotency.KeyedRequest:
+def keyed_request(scope: Any, passage: Passage) -> idempotency.KeyedRequest:
     """The request under its Idempotency-Key; one that has none is refused."""
     assert passage.caller is not None, "the scope guard lets nobody else in"
     headers = [value for name, value in scope["headers"] if name.lower() == b"idempotency-key"]
     key = idempotency.check_key(headers[0].decode("latin-1") if len(headers) == 1 else None)
-    mark = idempotency.fingerprint(scope["method"], scope["path"], passage.body)  # type: ignore[typeddict-item]  # http only
+    mark = idempotency.fingerprint(scope["method"], scope["path"], passage.body)
     return idempotency.keyed(app_id=passage.caller.app_id, key=key, fingerprint=mark)
 
 
@@ -280,5 +280,5 @@ async def provide_connection(scope: Scope) -> Connection:
 
 async def provide_writer(scope: Scope) -> Writer:
     """Litestar dependency `writer`, for routes that declare `together=True`."""
-    desk: _Desk = cast("dict[str, Any]", scope)[_DESK]
+    desk: Desk = cast("dict[str, Any]", scope)[_DESK]
     return desk

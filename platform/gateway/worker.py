@@ -1,20 +1,22 @@
-"""`tessera worker`: the work after the answer: relay and deliver events, book what time has made true, forget the old.
+"""`tessera worker`: the work after the answer: relay and deliver events, book what time has made true, run what is due.
 
 Several may run: every round claims its rows or its lock. A round that fails is logged and tried again; the truth does
-not wait for it, because expiry and lapse are decided at the moment of use.
+not wait for it, because expiry and lapse are decided at the moment of use. Jobs have a connection of their own, so that
+a long one is in nobody's way.
 """
 
 import asyncio
 import contextlib
 import signal
-from collections.abc import Awaitable, Callable
-from datetime import timedelta
+from collections.abc import Awaitable, Callable, Sequence
+from datetime import date, datetime
 
 import structlog
 
 from gateway.runtime import Runtime
-from kernel import idempotency, one_time
-from kernel.database import transaction
+from gateway.schedule import TIMEOUT_MS, Scheduled, list_open, schedule, work_off
+from kernel import one_time
+from kernel.database import Pool, acquire, open_pool, transaction
 from kernel.settings import Settings
 from partners.credit import service as credit
 from partners.webhooks import delivery
@@ -27,8 +29,9 @@ RELAY_EVENTS = 2_000
 SWEEP_ROWS = 500
 SWEEP_SECONDS = 5.0
 FORGET_SECONDS = 60.0
-#: how long an answer is kept under its Idempotency-Key; settlement disputes take longer than a day
-IDEMPOTENCY_DAYS = 90
+JOBS_SECONDS = 30.0
+#: how many missed dates of one job are worked off before the next job has its turn
+CATCH_UP_DATES = 7
 
 Round = Callable[[], Awaitable[int]]
 
@@ -45,7 +48,18 @@ async def _work(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, ending.set)
-    async with runtime.open(), delivery.open_client() as client:
+    assert settings.database_url is not None
+    async with (
+        runtime.open(),
+        delivery.open_client() as client,
+        await open_pool(
+            settings.database_url.reveal(),
+            size=1,
+            statement_timeout_ms=TIMEOUT_MS,
+            lock_timeout_ms=settings.lock_timeout_ms,
+            application="tessera-job",
+        ) as jobs_pool,
+    ):
 
         async def relay() -> int:
             async with transaction(runtime.pool) as connection:
@@ -80,13 +94,10 @@ async def _work(settings: Settings) -> None:
                 return await ledger.activate_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
 
         async def forget() -> int:
-            now = runtime.clock.now()
             async with transaction(runtime.pool) as connection:
-                forgotten = await one_time.forget_expired(connection, now=now)
-                return forgotten + await idempotency.forget_old(
-                    connection, before=now - timedelta(days=IDEMPOTENCY_DAYS)
-                )
+                return await one_time.forget_expired(connection, now=runtime.clock.now())
 
+        due = DueJobs(jobs_pool, schedule(runtime.signer), now_of=runtime.clock.now, ending=ending.is_set)
         async with asyncio.TaskGroup() as group:
             for name, round_, pause in (
                 ("relay", relay, 0.1),
@@ -96,8 +107,59 @@ async def _work(settings: Settings) -> None:
                 ("expire", expire, SWEEP_SECONDS),
                 ("activate", activate, SWEEP_SECONDS),
                 ("forget", forget, FORGET_SECONDS),
+                ("jobs", due.round, JOBS_SECONDS),
             ):
                 group.create_task(_repeat(name, round_, pause, ending), name=name)
+
+
+class DueJobs:
+    """Works off what is due: job after job, the dates of each in order, a few of each in a round."""
+
+    def __init__(
+        self,
+        pool: Pool,
+        scheduled: Sequence[Scheduled],
+        *,
+        now_of: Callable[[], datetime],
+        ending: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._pool = pool
+        self._scheduled = scheduled
+        self._now_of = now_of
+        self._ending = ending
+        #: a first entry stays the first
+        self._first: dict[str, date] = {}
+
+    async def round(self) -> int:
+        """How many batches were done; 0 when nothing is due, or others are at it."""
+        batches = 0
+        for scheduled in self._scheduled:
+            for business_on in (await self._list_open(scheduled))[:CATCH_UP_DATES]:
+                if self._ending():
+                    return batches
+                worked = await work_off(
+                    self._pool,
+                    scheduled.job,
+                    business_on=business_on,
+                    now_of=self._now_of,
+                    ending=self._ending,
+                )
+                batches += worked.batches
+                for failure in worked.failures:
+                    log.warning("job_failed", job=scheduled.job.name, day=str(business_on), exc_info=failure)
+                if not worked.finished:  # dates follow each other
+                    break
+        return batches
+
+    async def _list_open(self, scheduled: Scheduled) -> list[date]:
+        name = scheduled.job.name
+        async with acquire(self._pool) as connection:
+            if name not in self._first:
+                first = await scheduled.first(connection)
+                if first is None:
+                    return []
+                self._first[name] = first
+            return await list_open(connection, scheduled, first=self._first[name], now=self._now_of())
 
 
 async def _repeat(name: str, round_: Round, pause: float, ending: asyncio.Event) -> None:

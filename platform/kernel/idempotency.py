@@ -8,14 +8,16 @@ get one effect and equal answers. A refused request leaves no record: nothing ha
 
 import zlib
 from collections.abc import Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from uuid import UUID
 
 import asyncpg
 from msgspec import Struct
 
+from kernel.calendar import start_of_day
 from kernel.database import Connection, read_if_any
 from kernel.errors import Conflict, Malformed, Unprocessable
+from kernel.jobs import Job, Run, Step
 from kernel.vault import Vault, sha256
 
 KEY_LENGTH_MAX = 255
@@ -81,6 +83,11 @@ INSERT INTO kernel_idempotency (app_id, key_hash, fingerprint, status, body, cre
 SELECT answered.*, $6
   FROM unnest($1::uuid[], $2::bytea[], $3::bytea[], $4::smallint[], $5::bytea[]) AS answered
 """
+
+#: how long an answer is kept under its key; settlement disputes take longer than a day
+KEPT = timedelta(days=90)
+#: of answers dropped in one transaction
+FORGET_ROWS = 2_000
 
 FORGET_OLD = """
 DELETE FROM kernel_idempotency
@@ -155,6 +162,16 @@ async def remember_each(
         [_close(request, answer, vault) for request, answer in answered],
         now,
     )
+
+
+async def _forget_next(connection: Connection, run: Run, now: datetime) -> Step:
+    before = start_of_day(run.business_on + timedelta(days=1)) - KEPT
+    forgotten = await forget_old(connection, before=before, limit=FORGET_ROWS)
+    return Step(done=forgotten, cursor=None if forgotten < FORGET_ROWS else before.isoformat())
+
+
+#: drops what was too old at the end of the business date
+FORGETTING = Job(name="forget_answers", lanes=1, step=_forget_next)
 
 
 async def forget_old(connection: Connection, *, before: datetime, limit: int = 1_000) -> int:

@@ -19,6 +19,8 @@ POINTS_PER_YUAN = 100
 BANK_FUNDER_ID = 1
 BANK_FUNDER = "bank"
 
+#: of a wallet: bucket, member, point type
+WalletKey = tuple[int, int, int]
 HoldState = Literal["open", "captured", "released", "lapsed"]
 #: what looks after points on its own, so that nobody else may: an instalment plan
 Manager = Literal["plan"]
@@ -423,19 +425,6 @@ class Statement(Struct, frozen=True, kw_only=True):
     last_seq: int
     #: the chain's link after the last entry
     head_hash: bytes
-
-
-class JobProgress(Struct, frozen=True, kw_only=True):
-    """How far a job has come with one period."""
-
-    period: date
-    #: the key of the last wallet looked at
-    after_bucket: int
-    after_member_id: int
-    after_point_type: int
-    #: what it has made so far
-    made: int
-    finished_at: datetime | None
 
 
 class HouseBalance(Struct, frozen=True, kw_only=True):

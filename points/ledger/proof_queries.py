@@ -5,41 +5,14 @@ from datetime import date, datetime
 
 from kernel.caller import MemberRef
 from kernel.database import Connection, read
-from points.ledger.model import DayRoot, JobProgress, Seal, Statement
+from points.ledger.model import DayRoot, Seal, Statement, WalletKey
 
 # A first entry is always a grant, and a grant always touches a slot.
 FIND_FIRST_DAY = "SELECT min(business_on) FROM ledger_house_slot"
 
-FIND_LAST_PERIOD = """
-SELECT max(period) FROM ledger_job WHERE job = 'statements' AND finished_at IS NOT NULL
-"""
-
-OPEN_STATEMENTS_JOB = """
-INSERT INTO ledger_job (job, period, started_at) VALUES ('statements', $1, $2) ON CONFLICT (job, period) DO NOTHING
-"""
-
-LOCK_STATEMENTS_JOB = """
-SELECT period, after_bucket, after_member_id, after_point_type, made, finished_at
-  FROM ledger_job
- WHERE job = 'statements' AND period = $1
-   FOR UPDATE
-"""
-
 ISSUE_STATEMENTS = """
 SELECT bucket AS after_bucket, member_id AS after_member_id, point_type AS after_point_type, made
   FROM ledger_issue_statements($1, $2, $3, $4, $5, $6)
-"""
-
-MOVE_STATEMENTS_JOB = """
-UPDATE ledger_job
-   SET after_bucket = $2, after_member_id = $3, after_point_type = $4, made = made + $5
- WHERE job = 'statements' AND period = $1
-RETURNING period, after_bucket, after_member_id, after_point_type, made, finished_at
-"""
-
-FINISH_STATEMENTS_JOB = """
-UPDATE ledger_job SET finished_at = $2 WHERE job = 'statements' AND period = $1
-RETURNING period, after_bucket, after_member_id, after_point_type, made, finished_at
 """
 
 # Newest first; a month without entries has no row, so the month asked for may be answered by an earlier one.
@@ -98,34 +71,15 @@ async def find_first_day(connection: Connection) -> date | None:
     return found
 
 
-async def find_last_period(connection: Connection) -> date | None:
-    """The latest month whose statements are complete."""
-    found: date | None = await connection.fetchval(FIND_LAST_PERIOD)
-    return found
-
-
-async def lock_statements_job(connection: Connection, *, period: date, now: datetime) -> JobProgress:
-    """The job's own row, made on first use."""
-    await connection.execute(OPEN_STATEMENTS_JOB, period, now)
-    return read(await connection.fetchrow(LOCK_STATEMENTS_JOB, period), JobProgress)
-
-
 async def issue_statements(
-    connection: Connection, job: JobProgress, *, limit: int, now: datetime
-) -> JobProgress:
-    """The next wallets' statements; finished when no wallet is left."""
-    record = await connection.fetchrow(
-        ISSUE_STATEMENTS,
-        job.period,
-        job.after_bucket,
-        job.after_member_id,
-        job.after_point_type,
-        limit,
-        now,
-    )
+    connection: Connection, *, period: date, after: WalletKey, limit: int, now: datetime
+) -> tuple[WalletKey, int] | None:
+    """The next wallets' statements: the key of the last wallet looked at, and how many were issued; None at the end."""
+    record = await connection.fetchrow(ISSUE_STATEMENTS, period, *after, limit, now)
     if record is None:
-        return read(await connection.fetchrow(FINISH_STATEMENTS_JOB, job.period, now), JobProgress)
-    return read(await connection.fetchrow(MOVE_STATEMENTS_JOB, job.period, *record), JobProgress)
+        return None
+    bucket, member_id, point_type, made = record
+    return (bucket, member_id, point_type), made
 
 
 async def list_statements(

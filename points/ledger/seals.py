@@ -1,10 +1,12 @@
 """Seals: every day's Merkle roots above the wallets that moved, chained from day to day and signed."""
 
 from datetime import date, datetime, timedelta
+from functools import partial
 from typing import Any, Protocol
 
 from kernel.database import Connection
 from kernel.errors import Conflict
+from kernel.jobs import Job, Run, Step
 from points.ledger import proof_queries as queries
 from points.ledger.model import DayRoot, Seal
 from points.ledger.statements import check_over
@@ -25,6 +27,21 @@ class SealSigner(Protocol):
     def sign(self, claims: dict[str, Any], *, typ: str) -> str: ...
 
     def jwks(self) -> dict[str, Any]: ...
+
+
+async def find_first_day(connection: Connection) -> date | None:
+    """The day of the ledger's first entry; None while it has none."""
+    return await queries.find_first_day(connection)
+
+
+def sealing(signer: SealSigner | None) -> Job:
+    """Seals the business date. One lane: all lanes of the seals take one transaction, and days follow each other."""
+    return Job(name="seal", lanes=1, step=partial(_seal_next, signer=signer))
+
+
+async def _seal_next(connection: Connection, run: Run, now: datetime, *, signer: SealSigner | None) -> Step:
+    sealed = await seal_day(connection, day=run.business_on, signer=signer, now=now)
+    return Step(done=sum(seal.leaves for seal in sealed), cursor=None)
 
 
 async def list_open_days(connection: Connection, *, until: date) -> list[date]:

@@ -26,16 +26,18 @@ from points.ledger.rules import (
     RefundExceedsOrder,
     value_fen,
 )
-from points.ledger.seals import SealSigner, list_open_days, seal_day
+from points.ledger.seals import SealSigner, find_first_day, list_open_days, seal_day, sealing
 from points.ledger.statements import (
+    STATEMENTS,
     check_over,
     find_statement,
-    issue_statements,
+    issuing,
     list_open_months,
     list_statements,
 )
 
 __all__ = [
+    "STATEMENTS",
     "CaptureExceedsHold",
     "HoldLapsed",
     "HoldNotOpen",
@@ -56,10 +58,11 @@ __all__ = [
     "expire_due",
     "explain_operation",
     "find_earning",
+    "find_first_day",
     "find_hold",
     "find_statement",
     "house_balances_on",
-    "issue_statements",
+    "issuing",
     "lapse_due",
     "list_entries",
     "list_expiring",
@@ -74,6 +77,7 @@ __all__ = [
     "release_hold",
     "reverse",
     "seal_day",
+    "sealing",
     "search_operations",
     "value_fen",
 ]

@@ -2,18 +2,27 @@
 
 from collections.abc import Sequence
 from datetime import date, datetime, timedelta
+from functools import partial
 
+from msgspec import convert
 from msgspec.structs import replace
 
+from kernel import jobs
 from kernel.calendar import add_months, business_date, start_of_day
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.errors import Conflict
+from kernel.jobs import Job, Run, Step
 from points.ledger import proof_queries as queries
-from points.ledger.model import JobProgress, Statement
+from points.ledger.model import Statement, WalletKey
 
 #: how long after midnight a request of the day before may still be writing: far more than any request lives
 SETTLING = timedelta(minutes=10)
+JOB = "statements"
+#: of wallets whose statements are issued in one transaction
+STATEMENT_WALLETS = 2_000
+#: before the first key
+NO_WALLET: WalletKey = (-1, 0, 0)
 
 
 class PeriodNotOver(Conflict):
@@ -37,7 +46,7 @@ def check_over(last_day: date, now: datetime) -> None:
 
 async def list_open_months(connection: Connection, *, until: date) -> list[date]:
     """The months up to that of `until` that have no complete statements, oldest first."""
-    last = await queries.find_last_period(connection)
+    last = await jobs.find_last_finished(connection, JOB)
     if last is not None:
         month = add_months(last, 1)
     elif (first_day := await queries.find_first_day(connection)) is not None:
@@ -51,21 +60,28 @@ async def list_open_months(connection: Connection, *, until: date) -> list[date]
     return months
 
 
-async def issue_statements(connection: Connection, *, period: date, limit: int, now: datetime) -> JobProgress:
-    """Issue the month's statements for the next `limit` wallets; again until the answer is finished.
-
-    Where it stands is committed with what it made, so a run that was killed goes on where it was; of two runs at once
-    each takes the other's next share; a finished month answers what it made and changes nothing.
-    """
-    period = period.replace(day=1)
+async def _issue_next(connection: Connection, run: Run, now: datetime, *, limit: int) -> Step:
+    period = run.business_on
+    assert period.day == 1, "statements are known by the first day of their month"
     check_over(add_months(period, 1) - timedelta(days=1), now)
-    job = await queries.lock_statements_job(connection, period=period, now=now)
-    if job.finished_at is not None:
-        return job
-    months = await list_open_months(connection, until=period) if job.after_bucket < 0 else []
+    months = await list_open_months(connection, until=period) if run.cursor is None else []
     if months[:1] not in ([], [period]):
         raise EarlierMonthOpen(period=period.isoformat())
-    return await queries.issue_statements(connection, job, limit=limit, now=now)
+    after = NO_WALLET if run.cursor is None else convert(run.cursor, WalletKey)
+    issued = await queries.issue_statements(connection, period=period, after=after, limit=limit, now=now)
+    return Step(done=0, cursor=None) if issued is None else Step(done=issued[1], cursor=issued[0])
+
+
+def issuing(limit: int = STATEMENT_WALLETS) -> Job:
+    """Issues the statements of the month that begins on the business date, for `limit` wallets at a time.
+
+    One lane: the wallets are walked through in the order of their key.
+    """
+    return Job(name=JOB, lanes=1, step=partial(_issue_next, limit=limit))
+
+
+#: the job as it is run every month
+STATEMENTS = issuing()
 
 
 async def find_statement(connection: Connection, member: MemberRef, *, period: date) -> Statement | None:
@@ -76,7 +92,7 @@ async def find_statement(connection: Connection, member: MemberRef, *, period: d
     found = await queries.list_statements(connection, member, until=period, limit=1)
     if not found or found[0].period == period:
         return found[0] if found else None
-    complete = await queries.find_last_period(connection)
+    complete = await jobs.find_last_finished(connection, JOB)
     if complete is None or complete < period:
         return None
     last = found[0]

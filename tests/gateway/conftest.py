@@ -7,7 +7,7 @@ from uuid import uuid4
 import httpx
 import pytest
 
-from gateway.app import batch_paths, build_litestar
+from gateway.app import build_edge, build_litestar
 from gateway.client import PartnerClient
 from gateway.credentials import Credentials, SigningKey
 from gateway.edge import Edge
@@ -47,8 +47,7 @@ async def runtime(settings: Settings) -> AsyncGenerator[Runtime, None]:
 @pytest.fixture(scope="session")
 def edge(runtime: Runtime) -> Edge:
     """The gateway as one worker process runs it; its lifespan is the runtime's, which is open."""
-    litestar = build_litestar(runtime, openapi=None)
-    return Edge(cast(Any, litestar), runtime, batch_paths=batch_paths(litestar))
+    return build_edge(runtime, build_litestar(runtime, openapi=None))
 
 
 @pytest.fixture

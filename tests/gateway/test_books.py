@@ -10,6 +10,7 @@ import asyncpg
 import pytest
 
 from gateway import books, books_log, books_recent
+from kernel import jobs
 from kernel.caller import MemberRef
 from kernel.database import Connection, Pool, acquire, open_pool, transaction
 from kernel.ids import new_id, to_wire
@@ -271,9 +272,8 @@ class Day:
     async def _prove(self) -> None:
         """The month is stated, its days are sealed."""
         connection, now = self._connection, datetime(2026, 12, 1, tzinfo=UTC)
-        job = None
-        while job is None or job.finished_at is None:
-            job = await ledger.issue_statements(connection, period=date(2026, 11, 1), limit=1, now=now)
+        while await jobs.advance(connection, ledger.issuing(1), business_on=date(2026, 11, 1), now=now):
+            pass
         for day in await ledger.list_open_days(connection, until=date(2026, 11, 22)):
             await ledger.seal_day(connection, day=day, now=now)
 

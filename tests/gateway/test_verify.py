@@ -19,6 +19,8 @@ import asyncpg
 import pytest
 
 from gateway.books_export import export_books
+from gateway.statement_export import StatementUnknown, audit_path, export_statement
+from kernel import jobs
 from kernel.caller import MemberRef
 from kernel.database import Connection, Pool, acquire, open_pool, transaction
 from kernel.ids import new_id
@@ -32,6 +34,7 @@ from points.membership import service as membership
 
 SCRIPT = Path(__file__).parents[2] / "docs" / "verify" / "tessera_verify.py"
 SIGNATURES = SCRIPT.with_name("tessera_signatures.py")
+STATEMENT = SCRIPT.with_name("tessera_statement.py")
 VERIFIER = runpy.run_path(str(SCRIPT))
 RING = generate_ring()
 PARTNER = UUID(int=7)
@@ -91,9 +94,8 @@ class Autumn:
                     )
         await ledger.expire_due(connection, limit=100, now=START + 63 * DAY)
         for period in await ledger.list_open_months(connection, until=date(2024, 11, 1)):
-            job = None
-            while job is None or job.finished_at is None:
-                job = await ledger.issue_statements(connection, period=period, limit=2, now=LATER)
+            while await jobs.advance(self.connection, ledger.issuing(2), business_on=period, now=LATER):
+                pass
         self.signer = await load_signer(connection, Vault(RING), "https://bank.example", LATER)
         for day in await ledger.list_open_days(connection, until=date(2024, 11, 30)):
             await ledger.seal_day(connection, day=day, signer=self.signer, now=LATER)
@@ -214,7 +216,7 @@ def test_an_export_is_verified_by_python_alone(exported: str, verify: Verify) ->
 def test_the_scripts_are_small_and_lean_on_nothing() -> None:
     text = SCRIPT.read_text(encoding="utf-8")
     assert len(text.splitlines()) <= 220
-    text += SIGNATURES.read_text(encoding="utf-8")
+    text += SIGNATURES.read_text(encoding="utf-8") + STATEMENT.read_text(encoding="utf-8")
     imported = {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))}
     assert imported <= sys.stdlib_module_names
 
@@ -262,6 +264,13 @@ async def test_the_command_line_exports_verifies_and_runs_the_jobs(
     code, said = await tessera("job", "seal", "--date", "2024-11-30")
     assert (code, said[-1]) == (0, "8 seals")
     assert (await tessera("job", "statements", "--month", "2099-01"))[0] == 2, "it is not over"
+    code, said = await tessera("job", "run", "settlement", "--date", "2024-11-30")
+    assert (code, said[-1]) == (0, "1 runs")
+    assert said[0].startswith("settlement       2024-11-30    1/1 lanes            0 rows started 20")
+    assert await tessera("job", "run", "settlement", "--date", "2024-11-30") == (0, said), "once is enough"
+    assert (await tessera("job", "run", "settlement", "--date", "2099-01-01"))[0] == 2, "it is not over"
+    code, listed = await tessera("job", "list", "--limit", "1")
+    assert (code, listed) == (0, said)
 
 
 def test_the_file_tells_nobodys_name(exported: str) -> None:
@@ -549,3 +558,91 @@ def test_books_forged_with_their_seals_are_told_by_an_earlier_copy_alone(
     assert verify(forged)[0] == 0, "everything in the file agrees"
     code, broken, _ = verify(forged, exported)
     assert (code, broken) == (1, ["seals"])
+
+
+async def _months(pool: Pool) -> list[tuple[MemberRef, date]]:
+    async with acquire(pool) as connection:
+        records = await connection.fetch(
+            "SELECT bucket, member_id, period FROM ledger_statement ORDER BY member_id, period"
+        )
+    return [(MemberRef(bucket=bucket, member_id=number), period) for bucket, number, period in records]
+
+
+async def _proof(pool: Pool, member: MemberRef, period: date) -> str:
+    file = io.StringIO()
+    async with acquire(pool) as connection:
+        await export_statement(connection, file, member=member, period=period, now=LATER)
+    return file.getvalue()
+
+
+def _judged(text: str, tmp_path: Path, keys: dict[str, Any] | None = None) -> tuple[int, str]:
+    file, jwks = tmp_path / "statement.jsonl", tmp_path / "jwks.json"
+    file.write_text(text, encoding="utf-8")
+    jwks.write_text(json.dumps(keys), encoding="utf-8")
+    command = [sys.executable, "-I", "-S", str(STATEMENT), str(file), *([str(jwks)] if keys else [])]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.stderr == ""
+    return done.returncode, done.stdout
+
+
+async def test_every_month_of_every_member_is_proved_by_itself(
+    autumn: tuple[Pool, Autumn], tmp_path: Path
+) -> None:
+    pool, season = autumn
+    months = await _months(pool)
+    assert len(months) == 9
+    assert season.signer is not None
+    for member, period in months:
+        told = _judged(await _proof(pool, member, period), tmp_path, season.signer.jwks())
+        assert told == (0, "verified\n"), (period, told)
+
+
+BENT: list[tuple[str, Callable[[Lines], object]]] = [
+    ("a figure", lambda lines: all_of(lines, "statement")[0].update(earned=1)),
+    ("the closing", lambda lines: all_of(lines, "statement")[0].update(closing=1)),
+    ("the opening", lambda lines: all_of(lines, "statement")[0].update(opening=1)),
+    ("an entry", lambda lines: all_of(lines, "entry")[0].update(points=1)),
+    ("the link", lambda lines: all_of(lines, "wallet")[0].update(link="00")),
+    ("an entry left out", lambda lines: lines.pop(places(lines, "entry")[0])),
+    ("the owner", lambda lines: all_of(lines, "wallet")[0].update(member=99)),
+    ("the root", lambda lines: all_of(lines, "seal")[0].update(root="00" * 32)),
+    ("the day", lambda lines: all_of(lines, "seal")[0].update(business_on="2024-10-01")),
+    ("the signature", lambda lines: all_of(lines, "seal")[0].update(signature=None)),
+    ("a step more", lambda lines: all_of(lines, "path")[0]["steps"].append(["left", "00" * 32])),
+    ("no seal", lambda lines: lines.pop(places(lines, "seal")[0])),
+    ("a hash that is none", lambda lines: all_of(lines, "wallet")[0].update(link="zz")),
+]
+
+
+@pytest.mark.parametrize(("what", "bend"), BENT, ids=[what for what, _ in BENT])
+async def test_a_bent_month_is_noticed(
+    autumn: tuple[Pool, Autumn], tmp_path: Path, what: str, bend: Callable[[Lines], object]
+) -> None:
+    pool, season = autumn
+    assert season.signer is not None
+    member, period = (await _months(pool))[4]
+    lines = read(await _proof(pool, member, period))
+    bend(lines)
+    code, said = _judged(write(lines), tmp_path, season.signer.jwks())
+    assert code == 1 and said.endswith("NOT VERIFIED\n"), what
+
+
+async def test_a_month_without_a_statement_is_not_proved(autumn: tuple[Pool, Autumn]) -> None:
+    pool, _ = autumn
+    member, _ = (await _months(pool))[0]
+    with pytest.raises(StatementUnknown):
+        await _proof(pool, member, date(2024, 12, 1))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 13])
+def test_the_path_leads_from_every_leaf_to_the_root(count: int) -> None:
+    leaves = [bytes([n]) * 32 for n in range(count)]
+    tree: list[tuple[int, bytes]] = []
+    for leaf in leaves:
+        VERIFIER["grow"](tree, leaf)
+    for place, leaf in enumerate(leaves):
+        node = leaf
+        for side, other in audit_path(leaves, place):
+            pair = (other, node) if side == "left" else (node, other)
+            node = VERIFIER["sha"](b"\1", *pair)
+        assert node == VERIFIER["root_of"](tree)

@@ -13,7 +13,7 @@ import pytest
 from msgspec.structs import replace
 
 from gateway import books
-from gateway.app import ROUTES, batch_paths, build_litestar
+from gateway.app import ROUTES, build_edge, build_litestar
 from gateway.client import PartnerClient
 from gateway.edge import Edge
 from gateway.requests import OneTimeProof
@@ -257,8 +257,7 @@ async def impatient(settings: Settings) -> AsyncGenerator[tuple[Runtime, Edge], 
     """A second process, as it were, that gives up waiting for a lock after a moment."""
     runtime = Runtime(replace(settings, lock_timeout_ms=100))
     async with runtime.open():
-        litestar = build_litestar(runtime, openapi=None)
-        yield runtime, Edge(cast(Any, litestar), runtime, batch_paths=batch_paths(litestar))
+        yield runtime, build_edge(runtime, build_litestar(runtime, openapi=None))
 
 
 def at(edge: Edge, partner: PartnerClient) -> httpx.AsyncClient:

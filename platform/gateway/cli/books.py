@@ -2,6 +2,7 @@
 
 import argparse
 import asyncio
+import io
 import os
 import runpy
 from collections.abc import Callable
@@ -15,6 +16,10 @@ from gateway import books, books_log, books_recent
 from gateway.attach import attached
 from gateway.books import Finding
 from gateway.books_export import export_books
+from gateway.cli.jobs import parse_month
+from gateway.statement_export import FORMAT as STATEMENT_FORMAT
+from gateway.statement_export import export_statement
+from kernel.caller import MemberRef
 from kernel.clock import DatabaseClock
 from kernel.database import acquire, open_pool, tell_time
 from kernel.settings import Settings, from_environment
@@ -47,6 +52,12 @@ def register(subparsers: Any) -> None:
     )
     export.add_argument("--data-dir", default=None, help="the system's data directory (default: var)")
     export.set_defaults(run=_export)
+    prove = actions.add_parser("prove", help="write one member's month to a file that anyone can verify")
+    prove.add_argument("member", type=int, help="the member's number")
+    prove.add_argument("month", type=parse_month, metavar="YYYY-MM")
+    prove.add_argument("file", type=Path)
+    prove.add_argument("--data-dir", default=None, help="the system's data directory (default: var)")
+    prove.set_defaults(run=_prove)
     verify = actions.add_parser("verify", help="verify such a file; exit 1 when it does not hold")
     verify.add_argument("file", type=Path)
     verify.add_argument("--earlier", type=Path, help="an older export: none of its seals may have changed")
@@ -99,13 +110,46 @@ async def _export_to(settings: Settings, path: Path, until: date | None) -> dict
     return counted
 
 
+def _prove(options: argparse.Namespace) -> int:
+    settings = from_environment(os.environ)
+    if options.data_dir is not None:
+        settings = structs.replace(settings, data_dir=options.data_dir)
+    with attached(settings) as found:
+        text = asyncio.run(_prove_in(found, options.member, options.month))
+    options.file.write_text(text, encoding="utf-8")
+    print(f"statement of {options.month:%Y-%m} written")
+    return 0
+
+
+async def _prove_in(settings: Settings, member_id: int, month: date) -> str:
+    assert settings.database_url is not None, "attached settings lead to a database"
+    clock, text = DatabaseClock(), io.StringIO()
+    async with (
+        await open_pool(settings.database_url.reveal(), size=2, application="tessera-books") as pool,
+        acquire(pool) as connection,
+    ):
+        await tell_time(clock, connection)
+        bucket = await connection.fetchval("SELECT bucket_of($1::bigint)", member_id)
+        member = MemberRef(member_id=member_id, bucket=bucket)
+        await export_statement(connection, text, member=member, period=month, now=clock.now())
+    return text.getvalue()
+
+
 def _verify(options: argparse.Namespace) -> int:
     """By the very files that a third party runs, so that both always see the same."""
+    if _is_statement(options.file):
+        keys = None if options.keys is None else str(options.keys)
+        return int(_script("tessera_statement")(str(options.file), keys))
     earlier = None if options.earlier is None else str(options.earlier)
     code = int(_script("tessera_verify")(str(options.file), earlier))
     if options.keys is not None:
         code |= int(_script("tessera_signatures")(str(options.file), str(options.keys)))
     return code
+
+
+def _is_statement(path: Path) -> bool:
+    with path.open("rb") as file:
+        return STATEMENT_FORMAT.encode() in file.readline(1_000)
 
 
 def _script(name: str) -> Callable[..., int]:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from kernel import jobs
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from points.ledger import history_queries, service
@@ -130,10 +131,8 @@ async def test_an_old_balance_is_found_by_key(bank: Bank, connection: Connection
 
 async def _issue(connection: Connection, period: date) -> None:
     now = datetime(2027, 3, 1, tzinfo=UTC)
-    while True:
-        job = await service.issue_statements(connection, period=period, limit=500, now=now)
-        if job.finished_at is not None:
-            return
+    while await jobs.advance(connection, service.STATEMENTS, business_on=period, now=now):
+        pass
 
 
 async def _explain(connection: Connection, member: MemberRef, at: datetime) -> dict[str, Any]:

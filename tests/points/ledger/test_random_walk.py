@@ -8,6 +8,7 @@ from uuid import UUID
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kernel import jobs
 from kernel.calendar import business_date
 from kernel.database import Connection, Pool
 from kernel.errors import Refusal
@@ -109,10 +110,8 @@ class Walk:
 async def state_months(connection: Connection, member: Any, *, now: datetime) -> list[str]:
     """Every month of the walk is stated; the views that contradict a statement or find an entry on none."""
     for period in await service.list_open_months(connection, until=business_date(now - timedelta(days=31))):
-        finished = None
-        while finished is None:
-            job = await service.issue_statements(connection, period=period, limit=1_000, now=now)
-            finished = job.finished_at
+        while await jobs.advance(connection, service.STATEMENTS, business_on=period, now=now):
+            pass
     last = next(iter(await service.list_statements(connection, member, limit=1, now=now)), None)
     balance = await connection.fetchrow("SELECT * FROM ledger_wallet WHERE member_id = $1", member.member_id)
     if last is None or balance is None:

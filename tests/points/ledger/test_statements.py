@@ -7,10 +7,11 @@ from typing import Any
 import asyncpg
 import pytest
 
+from kernel import jobs
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from points.ledger import service
-from points.ledger.model import JobProgress, Statement
+from points.ledger.model import Statement
 from points.ledger.statements import EarlierMonthOpen, PeriodNotOver
 
 Bank = Any
@@ -30,11 +31,16 @@ async def nothing_before_november(connection: Connection) -> None:
 
 async def issue(
     connection: Connection, period: date, *, limit: int = 500, now: datetime = LATER
-) -> JobProgress:
-    while True:
-        job = await service.issue_statements(connection, period=period, limit=limit, now=now)
-        if job.finished_at is not None:
-            return job
+) -> jobs.RunState:
+    while await jobs.advance(connection, service.issuing(limit), business_on=period, now=now):
+        pass
+    return await found(connection, period)
+
+
+async def found(connection: Connection, period: date) -> jobs.RunState:
+    run = await jobs.find_run(connection, "statements", business_on=period)
+    assert run is not None
+    return run
 
 
 async def statements(connection: Connection, member: MemberRef) -> Sequence[Statement]:
@@ -91,7 +97,7 @@ async def test_every_kind_of_entry_has_its_own_line(bank: Bank, connection: Conn
 @pytest.mark.parametrize("now", [MIDNIGHT - TICK, MIDNIGHT, MIDNIGHT + timedelta(minutes=10) - TICK])
 async def test_a_month_is_stated_ten_minutes_after_it_is_over(connection: Connection, now: datetime) -> None:
     with pytest.raises(PeriodNotOver):
-        await service.issue_statements(connection, period=NOVEMBER, limit=1, now=now)
+        await jobs.advance(connection, service.STATEMENTS, business_on=NOVEMBER, now=now)
 
 
 async def test_months_are_stated_in_their_order(bank: Bank, connection: Connection) -> None:
@@ -100,7 +106,7 @@ async def test_months_are_stated_in_their_order(bank: Bank, connection: Connecti
     await bank.earn(connection, member, 1, now=MIDNIGHT)
     assert (await service.list_open_months(connection, until=DECEMBER)) == [NOVEMBER, DECEMBER]
     with pytest.raises(EarlierMonthOpen):
-        await service.issue_statements(connection, period=DECEMBER, limit=1, now=LATER)
+        await jobs.advance(connection, service.STATEMENTS, business_on=DECEMBER, now=LATER)
     await issue(connection, NOVEMBER)
     assert (await service.list_open_months(connection, until=JANUARY)) == [DECEMBER, JANUARY]
 
@@ -112,10 +118,11 @@ async def test_a_job_goes_on_where_it_was_and_a_second_run_changes_nothing(
     for member in members:
         await bank.earn(connection, member, 10)
     before = await connection.fetchval("SELECT count(*) FROM ledger_wallet")
-    first = await service.issue_statements(connection, period=NOVEMBER, limit=2, now=LATER)
-    assert (first.finished_at, first.made <= 2) == (None, True)
+    assert await jobs.advance(connection, service.issuing(2), business_on=NOVEMBER, now=LATER)
+    first = await found(connection, NOVEMBER)
+    assert (first.finished_at, first.done <= 2) == (None, True)
     finished = await issue(connection, NOVEMBER, limit=2)
-    assert finished.made <= before
+    assert finished.done <= before
     rows = await connection.fetch("SELECT * FROM ledger_statement ORDER BY bucket, member_id, period")
     assert len([row for row in rows if row["member_id"] in {m.member_id for m in members}]) == 5
     assert await issue(connection, NOVEMBER, now=LATER + timedelta(days=1)) == finished
