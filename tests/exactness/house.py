@@ -18,8 +18,7 @@ import msgspec
 from msgspec import Struct
 
 from gateway import books, books_recent
-from gateway.app import batch_paths, build_litestar
-from gateway.edge import Edge
+from gateway.app import build_edge, build_litestar
 from gateway.runtime import Runtime
 from kernel import logs
 from kernel.calendar import business_date
@@ -263,8 +262,7 @@ async def open_house(
         runtime.clock = clock
         async with runtime.open():
             runtime.verifier = cast(Any, believer)
-            litestar = build_litestar(runtime, openapi=None)
-            edge = Edge(cast(Any, litestar), runtime, batch_paths=batch_paths(litestar))
+            edge = build_edge(runtime, build_litestar(runtime, openapi=None))
             transport = httpx.ASGITransport(app=cast(Any, edge), raise_app_exceptions=False)
             async with (
                 httpx.AsyncClient(transport=transport, base_url=BASE_URL) as http,
