@@ -15,8 +15,25 @@ from datetime import UTC, date, datetime, timedelta
 from typing import Any
 
 CHECKS = "file accounts chain balances wallets house zero-sum statements seals inclusion"
-MOVED = ("earned", "restored", "spent", "expired", "clawed", "repaid", "owed")
-MEANING = dict(zip(((10, 1), (11, 1), (2, 11), (1, 12), (1, 10), (1, 4), (4, 10)), MOVED, strict=True))
+GAINED = "earned restored adjusted_in transferred_in exchanged_in"
+LOST = "expired clawed repaid adjusted_out transferred_out exchanged_out spent"
+MOVED = [*f"{GAINED} {LOST}".split(), "owed"]
+PAIRS = (
+    (10, 1),
+    (11, 1),
+    (14, 1),
+    (13, 1),
+    (15, 1),
+    (1, 12),
+    (1, 10),
+    (1, 4),
+    (1, 14),
+    (1, 13),
+    (1, 15),
+    (1, 11),
+    (4, 10),
+)
+MEANING = dict(zip(PAIRS, MOVED, strict=True)) | {(2, 11): "spent"}
 BALANCES = "available held pending arrears"
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 Record = dict[str, Any]
@@ -132,7 +149,7 @@ class Verifier:
         for e in mine:
             sums[meaning_of(e)] += e["points"]
         self.check("statements", all(s[name] == sums[name] for name in MOVED), f"{told}: {dict(sums)}")
-        owns = begins[0] + sum(get(s, "earned restored")) - sum(get(s, "spent expired clawed repaid"))
+        owns = begins[0] + sum(get(s, GAINED)) - sum(get(s, LOST))
         closes = get(s, "closing closing_arrears") == [owns, begins[1] + s["owed"] - s["repaid"]]
         available, held, pending, *ends = get(mine[-1], BALANCES + " hash seq")
         ends = [available + held + pending, held, *ends]

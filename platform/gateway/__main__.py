@@ -4,14 +4,25 @@ import argparse
 import sys
 from collections.abc import Sequence
 
-from gateway.cli import admin, arithmetic, books, demo, import_orders, jobs, migration, sandbox, serving
+from gateway.cli import (
+    admin,
+    arithmetic,
+    books,
+    demo,
+    import_orders,
+    jobs,
+    migration,
+    points,
+    sandbox,
+    serving,
+)
 from kernel.errors import Refusal
 from kernel.migrate import MigrationError
 from kernel.settings import SettingsError
 from kernel.supervisor import SupervisorError
 from kernel.vault import VaultError
 
-COMMANDS = (serving, demo, migration, sandbox, admin, books, jobs, import_orders, arithmetic)
+COMMANDS = (serving, demo, migration, sandbox, admin, books, jobs, points, import_orders, arithmetic)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -13,7 +13,7 @@ from msgspec import Struct
 
 from kernel import audit
 from kernel.database import Connection
-from kernel.errors import Conflict
+from kernel.errors import Conflict, Forbidden
 from kernel.ids import new_id, to_wire
 from kernel.vault import Vault
 
@@ -24,6 +24,10 @@ TABLE = "gateway_admin"
 
 class AdminExists(Conflict):
     """There is an admin with this login already."""
+
+
+class AdminNotAllowed(Forbidden):
+    """There is no admin with this login, or not one with the role this takes."""
 
 
 class NewAdmin(Struct, frozen=True, kw_only=True):
@@ -40,6 +44,17 @@ INSERT_ADMIN = """
 INSERT INTO gateway_admin (id, login, roles, password_hash, totp_sealed, created_at)
 VALUES ($1, $2, $3, $4, $5, $6)
 """
+
+
+FIND_ROLES = "SELECT roles FROM gateway_admin WHERE login = $1 AND disabled_at IS NULL"
+
+
+async def require_admin(connection: Connection, login: str, role: Role) -> str:
+    """The name under which the admin acts on record; refused without the role."""
+    roles = await connection.fetchval(FIND_ROLES, login)
+    if roles is None or role not in roles:
+        raise AdminNotAllowed(login=login, role=role)
+    return f"admin:{login}"
 
 
 async def create_admin(

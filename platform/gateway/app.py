@@ -17,6 +17,7 @@ import partners.registry.handlers
 import partners.settlement.handlers
 import partners.webhooks.handlers
 import points.earning.handlers
+import points.earning.handlers_dry_runs
 import points.ledger.handlers
 import points.membership.handlers
 from gateway import health
@@ -44,6 +45,7 @@ ROUTES: list[Any] = [
     *points.membership.handlers.routes,
     *points.ledger.handlers.routes,
     *points.earning.handlers.routes,
+    *points.earning.handlers_dry_runs.routes,
     *partners.offers.handlers.routes,
     *partners.credit.handlers.routes,
     *partners.webhooks.handlers.routes,

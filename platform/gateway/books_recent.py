@@ -44,6 +44,9 @@ OF_MEMBERS = frozenset(
         "books_i40_statement_is_its_entries",
         "books_i41_statements_follow_each_other",
         "books_i43_earnings_replay",
+        "books_i67_exchanges",
+        "books_i68_point_types",
+        "books_i69_pinned_lots_are_of_the_holds_type",
     )
 )
 #: sentences about whole days of the house
@@ -125,6 +128,11 @@ _EVENTS = [
     SELECT rows.* FROM touched CROSS JOIN LATERAL (
         SELECT * FROM public.ledger_operation AS n
          WHERE n.bucket = touched.bucket AND n.member_id = touched.member_id AND n.business_on >= $3
+        OFFSET 0) AS rows)""",
+    """ledger_transfer AS MATERIALIZED (
+    SELECT rows.* FROM touched CROSS JOIN LATERAL (
+        SELECT * FROM public.ledger_transfer AS n
+         WHERE n.bucket = touched.bucket AND n.from_member_id = touched.member_id AND n.sent_on >= $3
         OFFSET 0) AS rows)""",
     """outbox_event AS MATERIALIZED (
     SELECT rows.* FROM (SELECT DISTINCT bucket FROM touched) AS mine CROSS JOIN LATERAL (

@@ -31,7 +31,8 @@ class StatementNotSealed(Conflict):
 FIND_STATEMENT = """
 SELECT bucket, member_id, point_type, period, opening_points, earned_points, restored_points, spent_points,
        expired_points, clawed_points, repaid_points, closing_points, closing_held_points, opening_arrears_points,
-       owed_points, closing_arrears_points, first_seq, last_seq, head_hash
+       owed_points, closing_arrears_points, first_seq, last_seq, head_hash, adjusted_in_points, adjusted_out_points,
+       transferred_in_points, transferred_out_points, exchanged_in_points, exchanged_out_points
   FROM ledger_statement
  WHERE bucket = $1 AND member_id = $2 AND point_type = $3 AND period = $4
 """

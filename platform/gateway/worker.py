@@ -28,6 +28,9 @@ log = structlog.get_logger("worker")
 RELAY_EVENTS = 2_000
 SWEEP_ROWS = 500
 SWEEP_SECONDS = 5.0
+#: of transfers ended in one transaction
+TRANSFERS = 100
+TRANSFER_SECONDS = 0.2
 FORGET_SECONDS = 60.0
 JOBS_SECONDS = 30.0
 #: how many missed dates of one job are worked off before the next job has its turn
@@ -93,6 +96,16 @@ async def _work(settings: Settings) -> None:
             async with transaction(runtime.pool) as connection:
                 return await ledger.activate_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
 
+        async def transfers() -> int:
+            async with transaction(runtime.pool) as connection:
+                return await ledger.end_transfers(
+                    connection, runtime.subjects, limit=TRANSFERS, now=runtime.clock.now()
+                )
+
+        async def adjustments() -> int:
+            async with transaction(runtime.pool) as connection:
+                return await ledger.expire_adjustments(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
+
         async def forget() -> int:
             async with transaction(runtime.pool) as connection:
                 return await one_time.forget_expired(connection, now=runtime.clock.now())
@@ -106,6 +119,8 @@ async def _work(settings: Settings) -> None:
                 ("lapse_plans", lapse_plans, SWEEP_SECONDS),
                 ("expire", expire, SWEEP_SECONDS),
                 ("activate", activate, SWEEP_SECONDS),
+                ("transfers", transfers, TRANSFER_SECONDS),
+                ("adjustments", adjustments, FORGET_SECONDS),
                 ("forget", forget, FORGET_SECONDS),
                 ("jobs", due.round, JOBS_SECONDS),
             ):

@@ -103,7 +103,7 @@ async def _post_together(
     named = [(one.caller.partner_id, one.item.member) for one in asked]
     members = await subjects.resolve_each(connection, named, scope=SCOPE, now=now)
     reported = [
-        (one.caller.partner_id, _activity(one.item, member))
+        (one.caller.partner_id, to_activity(one.item, member))
         for one, member in zip(asked, members, strict=True)
         if isinstance(member, MemberRef)
     ]
@@ -152,10 +152,11 @@ def _decide(request: EarnRequest | ItemInvalid, members: dict[str, MemberRef]) -
     if isinstance(request, ItemInvalid):
         return request
     member = members.get(request.member)
-    return MemberUnknown() if member is None else _activity(request, member)
+    return MemberUnknown() if member is None else to_activity(request, member)
 
 
-def _activity(request: EarnRequest, member: MemberRef) -> Activity:
+def to_activity(request: EarnRequest, member: MemberRef) -> Activity:
+    """What the partner reported, of a member we know."""
     return Activity(
         member=member,
         source_ref=request.source_ref,

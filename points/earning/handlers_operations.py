@@ -82,7 +82,7 @@ class OperationView(Struct, frozen=True, kw_only=True):
     member: str | None
     points: int
     amount_fen: int
-    #: kind and number of the event that earned, or your order of a hold
+    #: kind and number of the event that earned, or your number of the order, transfer or exchange
     source_kind: str | None
     source_ref: str | None
     #: the hold that this operation opened or ended, and how it stands
@@ -115,7 +115,7 @@ async def read_operation(
         connection, operation_id=_operation_id(id), partner_id=caller.partner_id
     )
     operation = found.operation
-    if id.startswith("hld_") and operation.kind != "hold":
+    if id.startswith("hld_") and operation.kind not in ("hold", "spend"):
         raise OperationUnknown
     # Who may only earn must not read what was spent, nor the other way round.
     caller.require(EARN if operation.kind in ("earn", "reverse_earn") else SPEND)

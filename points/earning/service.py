@@ -41,6 +41,20 @@ async def earn_each(
     ]
 
 
+async def preview_earning(
+    connection: Connection, item: Activity, *, partner_id: UUID, now: datetime
+) -> Earned:
+    """What `earn` would answer at this moment; nothing is written, and lots have no names yet."""
+    standings = await membership.list_standings(connection, [item.member])
+    decided = _decide(item, standings.get(item.member.member_id), partner_id, now)
+    if isinstance(decided, Refusal):
+        raise decided
+    answer = _answer(decided, await ledger.preview_earning(connection, decided, now=now))
+    if isinstance(answer, Refusal):
+        raise answer
+    return answer
+
+
 def _decide(
     item: Activity, standing: Standing | None, partner_id: UUID, now: datetime
 ) -> EarnPosting | Refusal:

@@ -9,21 +9,37 @@ from kernel.caller import MemberRef
 from kernel.database import Connection
 from points.ledger import queries
 from points.ledger.journal import Journal
-from points.ledger.model import Balance, ExpiringPoints, ListedEntry, Lot, Take
+from points.ledger.model import (
+    TESSERA,
+    Balance,
+    ExpiringPoints,
+    ListedEntry,
+    Lot,
+    Take,
+    WalletRef,
+    wallet_ref,
+)
 
 NOTHING = Balance(available_points=0, held_points=0, pending_points=0, arrears_points=0)
 
 
-async def read_balance(connection: Connection, member: MemberRef, *, now: datetime) -> Balance:
+async def read_balance(
+    connection: Connection, member: MemberRef, *, point_type: int = TESSERA, now: datetime
+) -> Balance:
     """What `member` has at `now`; points past their expiry are gone whether or not the sweep has come by."""
-    return await queries.read_balance(connection, member, now=now) or NOTHING
+    return await queries.read_balance(connection, wallet_ref(member, point_type), now=now) or NOTHING
 
 
 async def list_expiring(
-    connection: Connection, member: MemberRef, *, limit: int = 12, now: datetime
+    connection: Connection,
+    member: MemberRef,
+    *,
+    limit: int = 12,
+    point_type: int = TESSERA,
+    now: datetime,
 ) -> list[ExpiringPoints]:
     """The free points that end next, one line per instant."""
-    return await queries.list_expiring(connection, member, limit=limit, now=now)
+    return await queries.list_expiring(connection, wallet_ref(member, point_type), limit=limit, now=now)
 
 
 async def list_entries(
@@ -33,13 +49,18 @@ async def list_entries(
     partner_id: UUID,
     before_seq: int | None = None,
     limit: int,
+    point_type: int = TESSERA,
 ) -> list[ListedEntry]:
     """Entries of the partner's own operations, newest first, those numbered below `before_seq`.
 
     Another's would show what the member does elsewhere, and join the subjects under which the two know the member.
     """
     return await queries.list_entries(
-        connection, member, partner_id=partner_id, before_seq=before_seq or 2**63 - 1, limit=limit
+        connection,
+        wallet_ref(member, point_type),
+        partner_id=partner_id,
+        before_seq=before_seq or 2**63 - 1,
+        limit=limit,
     )
 
 
@@ -57,13 +78,13 @@ async def activate_due(connection: Connection, *, limit: int, now: datetime) -> 
     )
 
 
-async def _settle(connection: Connection, owners: Sequence[MemberRef], now: datetime) -> int:
+async def _settle(connection: Connection, owners: Sequence[WalletRef], now: datetime) -> int:
     if not owners:
         return 0
     wallets = await queries.lock_wallets(connection, owners)
-    lots = await queries.list_due_lots(connection, [wallet.member for wallet in wallets], now=now)
+    lots = await queries.list_due_lots(connection, [wallet.key for wallet in wallets], now=now)
     journal = Journal(wallets, now=now)
-    for _, due in groupby(lots, key=lambda lot: lot.member_id):
+    for _, due in groupby(lots, key=lambda lot: lot.wallet):
         journal.settle(list(due))
     await journal.write(connection)
     return len(lots)

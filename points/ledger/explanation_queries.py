@@ -14,17 +14,17 @@ SELECT m.seq, lot.id AS lot_id, m.kind, m.points, funder.code AS funder, lot.uni
   JOIN ledger_lot_move AS m USING (bucket, member_id, point_type, seq)
   JOIN ledger_lot AS lot USING (bucket, member_id, point_type, lot_seq)
   JOIN ledger_funder AS funder ON funder.id = lot.funder_id
- WHERE e.bucket = $1 AND e.member_id = $2 AND e.point_type = 1 AND e.operation_id = ANY($3::uuid[])
- ORDER BY m.seq, m.lot_seq
+ WHERE e.bucket = $1 AND e.member_id = $2 AND e.operation_id = ANY($3::uuid[])
+ ORDER BY m.point_type, m.seq, m.lot_seq
 """
 
 # Ordered by the first entry of each kind, so that the same operation always reads the same.
 LIST_MOVEMENTS = """
 SELECT ledger_movement(debit_account, credit_account) AS movement, sum(points)::bigint AS points
   FROM ledger_entry
- WHERE bucket = $1 AND member_id = $2 AND point_type = 1 AND operation_id = ANY($3::uuid[])
+ WHERE bucket = $1 AND member_id = $2 AND operation_id = ANY($3::uuid[])
  GROUP BY 1
- ORDER BY min(seq)
+ ORDER BY min(point_type), min(seq)
 """
 
 # Oldest first: that is how they added up.
@@ -39,7 +39,7 @@ SELECT id, refund_ref, amount_fen, points, recorded_at
 SEARCH_OPERATIONS = """
 SELECT bucket, member_id, id, kind, partner_id, hold_id, source_kind, source_ref, reverses, refund_ref,
        amount_fen, points, rule_version, tier, multiplier_pct, own_card, category,
-       occurred_at, recorded_at, business_on, manager
+       occurred_at, recorded_at, business_on, manager, point_type, calculation
   FROM ledger_operation
  WHERE (source_ref = $1 OR refund_ref = $1) AND ($2::uuid IS NULL OR partner_id = $2)
  ORDER BY recorded_at DESC, id DESC

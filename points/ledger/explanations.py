@@ -15,9 +15,10 @@ async def explain_operation(connection: Connection, *, operation_id: UUID, partn
     if operation is None:
         raise OperationUnknown
     together, hold = [operation.id], None
-    if operation.kind == "hold":
+    if operation.kind in ("hold", "spend"):
         hold = (await hold_queries.list_holds(connection, [operation.id]))[operation.id]
-        together += [hold.closed_by] if hold.closed_by else []
+        if hold.closed_by is not None and hold.closed_by != operation.id:
+            together.append(hold.closed_by)
     member = operation.member
     return Explanation(
         operation=operation,

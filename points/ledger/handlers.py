@@ -1,7 +1,6 @@
-"""The ledger over HTTP: balances, entries, quotes, holds and reversals."""
+"""The ledger over HTTP: balances, entries, quotes, spends and holds."""
 
 from datetime import datetime
-from uuid import UUID
 
 from litestar import get, post
 from litestar.di import NamedDependency
@@ -9,11 +8,10 @@ from litestar.params import FromPath, FromQuery, JSONBody
 
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
-from kernel.errors import Unprocessable
 from kernel.ids import from_wire, to_wire
 from kernel.pages import CursorSeal, Page, check_limit
 from kernel.together import Writer
-from points.ledger import service
+from points.ledger import handlers_batches, handlers_dry_runs, handlers_refunds, handlers_transfers, service
 from points.ledger.bodies import (
     CapturedView,
     EntryView,
@@ -24,27 +22,21 @@ from points.ledger.bodies import (
     PointsView,
     QuoteRequest,
     ReleasedView,
-    ReversalRequest,
-    ReversalView,
+    SpendRequest,
+    SpendView,
 )
 from points.ledger.model import (
-    POINTS_PER_YUAN,
+    POINTS,
     Balance,
     ExpiringPoints,
     ListedEntry,
-    Side,
 )
-from points.ledger.postings import CAPTURES, HOLDS, RELEASES, SPEND, Capture, view_hold
-from points.ledger.rules import OperationUnknown
+from points.ledger.postings import CAPTURES, HOLDS, RELEASES, SPEND, SPENDS, Capture, view_hold
 
 READ = "members:read"
 EARN = "points:earn"
 
 EXPIRING_MAX = 12
-
-
-class ReversalTargetUnclear(Unprocessable):
-    """Name what to reverse either by operation_id, or by member, kind and source_ref together."""
 
 
 @get("/v1/members/{sub:str}/points", scope=READ, level="A1")
@@ -54,12 +46,14 @@ async def read_points(
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
     now: NamedDependency[datetime],
+    point_type: FromQuery[str] = POINTS.name,
 ) -> PointsView:
-    """Read a member's points and what of them ends next."""
+    """Read a member's points of one type and what of them ends next."""
     member = await subjects.resolve_one(connection, caller, sub, scope=READ, now=now)
-    balance = await service.read_balance(connection, member, now=now)
-    expiring = await service.list_expiring(connection, member, limit=EXPIRING_MAX, now=now)
-    return _points(balance, expiring, now)
+    code = (await service.find_point_type(connection, point_type)).code
+    balance = await service.read_balance(connection, member, point_type=code, now=now)
+    expiring = await service.list_expiring(connection, member, limit=EXPIRING_MAX, point_type=code, now=now)
+    return _points(balance, expiring, point_type, now)
 
 
 @get("/v1/members/{sub:str}/points/entries", scope=READ, level="A1")
@@ -72,14 +66,21 @@ async def list_entries(
     now: NamedDependency[datetime],
     limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
+    point_type: FromQuery[str] = POINTS.name,
 ) -> Page[EntryView]:
-    """List what your operations entered in a member's wallet, newest first."""
+    """List what your operations entered in a member's wallet of one type, newest first."""
     check_limit(limit)
     member = await subjects.resolve_one(connection, caller, sub, scope=READ, now=now)
-    binding = f"{caller.client_id}:entries:{sub}"
+    code = (await service.find_point_type(connection, point_type)).code
+    binding = f"{caller.client_id}:entries:{sub}:{code}"
     before = None if cursor is None else int(cursors.open(binding, cursor))
     found = await service.list_entries(
-        connection, member, partner_id=caller.partner_id, before_seq=before, limit=limit + 1
+        connection,
+        member,
+        partner_id=caller.partner_id,
+        before_seq=before,
+        limit=limit + 1,
+        point_type=code,
     )
     more = cursors.seal(binding, found[limit - 1].seq) if len(found) > limit else None
     return Page(data=[_entry(entry) for entry in found[:limit]], next_cursor=more)
@@ -95,11 +96,22 @@ async def quote_points(
 ) -> PointsQuote:
     """Say how many points an order could be paid with."""
     member = await subjects.resolve_one(connection, caller, data.member, scope=SPEND, now=now)
-    balance = await service.read_balance(connection, member, now=now)
-    points = min(balance.available_points, data.order_amount_fen * POINTS_PER_YUAN // 100)
+    point_type = await service.find_point_type(connection, data.point_type)
+    balance = await service.read_balance(connection, member, point_type=point_type.code, now=now)
+    payable = data.order_amount_fen * 1_000_000 // point_type.value_fen_e6
+    points = min(balance.available_points, payable)
     return PointsQuote(
-        max_points=points, value_fen=service.value_fen(points), points_per_yuan=POINTS_PER_YUAN
+        max_points=points,
+        value_fen=service.value_fen(points, point_type),
+        points_per_yuan=100_000_000 // point_type.value_fen_e6,
+        point_type=point_type.name,
     )
+
+
+@post("/v1/points/spends", scope=SPEND, idempotent=True, together=True, level="A2")
+async def spend_points(data: JSONBody[SpendRequest], writer: NamedDependency[Writer]) -> SpendView:
+    """Spend points at once."""
+    return await writer.post(SPENDS, data)
 
 
 @post("/v1/points/holds", scope=SPEND, idempotent=True, together=True, level="A2")
@@ -145,59 +157,7 @@ async def release_hold(id: FromPath[str], writer: NamedDependency[Writer]) -> Re
     return await writer.post(RELEASES, id)
 
 
-@post("/v1/points/reversals", scope=f"{EARN}|{SPEND}", idempotent=True, level="A2")
-async def reverse(
-    data: JSONBody[ReversalRequest],
-    connection: NamedDependency[Connection],
-    caller: NamedDependency[Caller],
-    subjects: NamedDependency[Subjects],
-    now: NamedDependency[datetime],
-) -> ReversalView:
-    """Undo what a refunded order earned, or give back what it spent."""
-    side, operation_id = await _find_target(data, connection, caller, subjects, now)
-    reversal = await service.reverse(
-        connection,
-        operation_id=operation_id,
-        partner_id=caller.partner_id,
-        side=side,
-        refund_ref=data.refund_ref,
-        refunded_fen=data.refunded_fen,
-        now=now,
-    )
-    return ReversalView(
-        id=to_wire("ent", reversal.id),
-        points_clawed_back=reversal.points_clawed_back,
-        points_restored=reversal.points_restored,
-        arrears_added=reversal.arrears_added,
-        balance=reversal.balance,
-    )
-
-
-async def _find_target(
-    data: ReversalRequest, connection: Connection, caller: Caller, subjects: Subjects, now: datetime
-) -> tuple[Side, UUID]:
-    """Who may earn may undo an earning, who may spend a spend."""
-    if data.operation_id is not None:
-        if data.member or data.kind or data.source_ref:
-            raise ReversalTargetUnclear
-        if data.operation_id.startswith("hld_"):
-            caller.require(SPEND)
-            return "spend", from_wire("hld", data.operation_id)
-        caller.require(EARN)
-        return "earn", from_wire("ent", data.operation_id)
-    if data.member is None or data.kind is None or data.source_ref is None:
-        raise ReversalTargetUnclear
-    caller.require(EARN)
-    member = await subjects.resolve_one(connection, caller, data.member, scope=EARN, now=now)
-    found = await service.find_earning(
-        connection, member=member, partner_id=caller.partner_id, kind=data.kind, source_ref=data.source_ref
-    )
-    if found is None:
-        raise OperationUnknown
-    return "earn", found
-
-
-def _points(balance: Balance, expiring: list[ExpiringPoints], at: datetime) -> PointsView:
+def _points(balance: Balance, expiring: list[ExpiringPoints], point_type: str, at: datetime) -> PointsView:
     return PointsView(
         available_points=balance.available_points,
         held_points=balance.held_points,
@@ -205,6 +165,7 @@ def _points(balance: Balance, expiring: list[ExpiringPoints], at: datetime) -> P
         arrears_points=balance.arrears_points,
         expiring=expiring,
         as_of=at,
+        point_type=point_type,
     )
 
 
@@ -228,9 +189,13 @@ routes = [
     read_points,
     list_entries,
     quote_points,
+    spend_points,
     place_hold,
     read_hold,
     capture_hold,
     release_hold,
-    reverse,
+    *handlers_batches.routes,
+    *handlers_refunds.routes,
+    *handlers_dry_runs.routes,
+    *handlers_transfers.routes,
 ]

@@ -1,4 +1,4 @@
-"""The statements on holds. `point_type = 1` is the one kind of points there is so far: model.TESSERA."""
+"""The statements on holds, and on spends, which are holds captured at birth."""
 
 from collections.abc import Collection, Sequence
 from datetime import datetime
@@ -10,13 +10,32 @@ import msgspec
 
 from kernel.caller import MemberRef
 from kernel.database import Connection, read
-from points.ledger.model import Closing, Hold, HoldLot, Lot, Take
+from points.ledger.model import Closing, Hold, HoldLot, Lot, PointType, Take
 
 OPEN_HOLDS = """
-INSERT INTO ledger_hold (point_type, opened_at, bucket, member_id, id, partner_id, order_ref, points, deadline_at, manager)
-SELECT 1, $1, opened.*
+INSERT INTO ledger_hold (
+    opened_at, bucket, member_id, id, partner_id, order_ref, points, deadline_at, manager, point_type)
+SELECT $1, opened.*
   FROM unnest($2::smallint[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[], $8::timestamptz[],
-              $9::text[]) AS opened
+              $9::text[], $10::smallint[]) AS opened
+"""
+
+# Closed by the very operation that opened it: its own.
+INSERT_SPENDS = """
+INSERT INTO ledger_hold (
+    opened_at, closed_at, state, bucket, member_id, id, closed_by, partner_id, order_ref, points, captured_points,
+    deadline_at, point_type)
+SELECT $1, $1, 'captured', spent.bucket, spent.member_id, spent.id, spent.id, spent.partner_id, spent.order_ref,
+       spent.points, spent.points, spent.deadline_at, spent.point_type
+  FROM unnest($2::smallint[], $3::bigint[], $4::uuid[], $5::uuid[], $6::text[], $7::bigint[], $8::timestamptz[],
+              $9::smallint[]) AS spent (bucket, member_id, id, partner_id, order_ref, points, deadline_at, point_type)
+"""
+
+SPEND_LOTS = """
+INSERT INTO ledger_hold_lot (bucket, member_id, hold_id, lot_seq, points, captured)
+SELECT spent.bucket, spent.member_id, spent.hold_id, spent.lot_seq, spent.points, spent.points
+  FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::bigint[], $5::bigint[])
+       AS spent (bucket, member_id, hold_id, lot_seq, points)
 """
 
 PIN_LOTS = """
@@ -25,22 +44,28 @@ SELECT pinned.* FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::bigint
 """
 
 LIST_HOLDS = """
-SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by, manager
-  FROM ledger_hold
- WHERE id = ANY($1::uuid[])
+SELECT h.bucket, h.member_id, h.id, h.partner_id, h.points, h.captured_points, h.state, h.order_ref, h.deadline_at,
+       h.closed_by, h.manager, t.code AS point_type, t.name AS point_type_name, t.value_fen_e6
+  FROM ledger_hold AS h
+  JOIN ledger_point_type AS t ON t.code = h.point_type
+ WHERE h.id = ANY($1::uuid[])
 """
 
 CLOSE_HOLDS = """
-SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by, manager
-  FROM ledger_close_holds($1, $2, $3, $4, $5, $6, $7)
+SELECT h.bucket, h.member_id, h.id, h.partner_id, h.points, h.captured_points, h.state, h.order_ref, h.deadline_at,
+       h.closed_by, h.manager, t.code AS point_type, t.name AS point_type_name, t.value_fen_e6
+  FROM ledger_close_holds($1, $2, $3, $4, $5, $6, $7) AS h
+  JOIN ledger_point_type AS t ON t.code = h.point_type
 """
 
 # Ordered so that the longest overdue go first.
 LIST_LAPSED_HOLDS = """
-SELECT bucket, member_id, id, partner_id, points, captured_points, state, order_ref, deadline_at, closed_by, manager
-  FROM ledger_hold
- WHERE state = 'open' AND deadline_at <= $1
- ORDER BY deadline_at
+SELECT h.bucket, h.member_id, h.id, h.partner_id, h.points, h.captured_points, h.state, h.order_ref, h.deadline_at,
+       h.closed_by, h.manager, t.code AS point_type, t.name AS point_type_name, t.value_fen_e6
+  FROM ledger_hold AS h
+  JOIN ledger_point_type AS t ON t.code = h.point_type
+ WHERE h.state = 'open' AND h.deadline_at <= $1
+ ORDER BY h.deadline_at
  LIMIT $2
 """
 
@@ -50,13 +75,13 @@ LIST_HOLD_LOTS = """
 SELECT pinned.hold_id, pinned.pinned_points, pinned.captured, pinned.restored,
        pinned.bucket, pinned.member_id, pinned.lot_seq, pinned.operation_id, pinned.funder_id, pinned.unit_cost_e6,
        pinned.campaign, pinned.rule_version, pinned.effective_at, pinned.expires_at, pinned.remaining_points,
-       pinned.held_points, pinned.pending_points, pinned.activates_at
-  FROM unnest($1::smallint[], $2::bigint[], $3::uuid[]) AS hold (bucket, member_id, id)
+       pinned.held_points, pinned.pending_points, pinned.activates_at, pinned.point_type, pinned.id
+  FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::smallint[]) AS hold (bucket, member_id, id, point_type)
  CROSS JOIN LATERAL (
        SELECT p.hold_id, p.points AS pinned_points, p.captured, p.restored, lot.*
          FROM ledger_hold_lot AS p
          JOIN ledger_lot AS lot
-           ON lot.bucket = p.bucket AND lot.member_id = p.member_id AND lot.point_type = 1
+           ON lot.bucket = p.bucket AND lot.member_id = p.member_id AND lot.point_type = hold.point_type
           AND lot.lot_seq = p.lot_seq
         WHERE p.bucket = hold.bucket AND p.member_id = hold.member_id AND p.hold_id = hold.id
        OFFSET 0) AS pinned
@@ -88,8 +113,28 @@ async def open_holds(
         [hold.points for hold in holds],
         [hold.deadline_at for hold in holds],
         [hold.manager for hold in holds],
+        [hold.point_type.code for hold in holds],
     )
     await connection.execute(PIN_LOTS, *_by_lot(opened))
+
+
+async def insert_spends(
+    connection: Connection, spent: Sequence[tuple[Hold, Sequence[Take]]], *, now: datetime
+) -> None:
+    holds = [hold for hold, _ in spent]
+    await connection.execute(
+        INSERT_SPENDS,
+        now,
+        [hold.member.bucket for hold in holds],
+        [hold.member.member_id for hold in holds],
+        [hold.id for hold in holds],
+        [hold.partner_id for hold in holds],
+        [hold.order_ref for hold in holds],
+        [hold.points for hold in holds],
+        [hold.deadline_at for hold in holds],
+        [hold.point_type.code for hold in holds],
+    )
+    await connection.execute(SPEND_LOTS, *_by_lot(spent))
 
 
 async def list_holds(connection: Connection, hold_ids: Collection[UUID]) -> dict[UUID, Hold]:
@@ -130,6 +175,7 @@ async def list_hold_lots(connection: Connection, holds: Sequence[Hold]) -> dict[
         [hold.member.bucket for hold in holds],
         [hold.member.member_id for hold in holds],
         [hold.id for hold in holds],
+        [hold.point_type.code for hold in holds],
     )
     pinned: dict[UUID, list[HoldLot]] = {hold.id: [] for hold in holds}
     for record in records:
@@ -171,4 +217,7 @@ def _by_lot(holds: Sequence[tuple[Hold, Sequence[Take]]]) -> tuple[list[Any], ..
 
 def _hold(row: dict[str, Any]) -> Hold:
     member = MemberRef(member_id=row.pop("member_id"), bucket=row.pop("bucket"))
-    return msgspec.convert(row | {"member": member}, Hold)
+    point_type = PointType(
+        code=row["point_type"], name=row.pop("point_type_name"), value_fen_e6=row.pop("value_fen_e6")
+    )
+    return msgspec.convert(row | {"member": member, "point_type": point_type}, Hold)

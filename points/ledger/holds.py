@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from datetime import datetime, timedelta
-from itertools import groupby
 from typing import Literal, TypeVar
 from uuid import UUID
 
@@ -14,6 +13,7 @@ from kernel.outbox import Event, enqueue
 from points.ledger import hold_queries, queries
 from points.ledger.journal import Journal
 from points.ledger.model import (
+    POINTS,
     Account,
     CloseRequest,
     Closing,
@@ -22,19 +22,18 @@ from points.ledger.model import (
     HoldOutcome,
     HoldRequest,
     HoldState,
-    Lot,
     Manager,
+    PointType,
     Take,
+    wallet_ref,
 )
+from points.ledger.picking import pick_lots
 from points.ledger.rules import (
     HoldNotOpen,
     HoldUnknown,
-    InsufficientPoints,
     check_hold_request,
     decide_closing,
-    pin,
     split_capture,
-    take,
     value_fen,
 )
 
@@ -56,6 +55,7 @@ async def place_hold(
     order_ref: str,
     ttl_seconds: int,
     manager: Manager | None = None,
+    point_type: PointType = POINTS,
     now: datetime,
 ) -> Hold:
     """Reserve `points`; the lots that pay are pinned, so one may expire while held and is still captured."""
@@ -66,39 +66,25 @@ async def place_hold(
         order_ref=order_ref,
         ttl_seconds=ttl_seconds,
         manager=manager,
+        point_type=point_type,
     )
-    return _only(await place_holds(connection, [request], now=now))
+    return only(await place_holds(connection, [request], now=now))
 
 
 async def place_holds(
     connection: Connection, requests: Sequence[HoldRequest], *, now: datetime
 ) -> list[Hold | Refusal]:
     """Reserve points for each request in turn; each is answered for itself, in the order of `requests`."""
-    wanted: dict[int, tuple[MemberRef, int]] = {}
     for request in requests:
         check_hold_request(request)
-        _, so_far = wanted.get(request.member.member_id, (request.member, 0))
-        wanted[request.member.member_id] = request.member, so_far + request.points
-
-    wallets = await queries.lock_wallets(connection, [request.member for request in requests])
-    for wallet in wallets:  # who owes repays with what ripens before anything is free
-        _, points = wanted[wallet.member_id]
-        wanted[wallet.member_id] = wallet.member, points + wallet.arrears_points
-    lots = await queries.list_spendable_lots(connection, wanted, now=now)
-    journal = Journal(wallets, now=now)
-    free: dict[int, list[Lot]] = {}
-    for member_id, owned in groupby(lots, key=lambda lot: lot.member_id):
-        free[member_id] = journal.settle(list(owned))
-
+    asked = [(wallet_ref(request.member, request.point_type.code), request.points) for request in requests]
+    journal, picked = await pick_lots(connection, asked, now=now)
     answers: list[Hold | Refusal] = []
     opened: list[tuple[Hold, Sequence[Take]]] = []
-    for request in requests:
-        live = free.get(request.member.member_id, [])
-        takes = take(live, request.points)
-        if (together := sum(taken.points for taken in takes)) < request.points:
-            answers.append(InsufficientPoints(available_points=together))
+    for request, takes in zip(requests, picked, strict=True):
+        if isinstance(takes, Refusal):
+            answers.append(takes)
             continue
-        free[request.member.member_id] = pin(live, takes)
         hold = _opened(request, now)
         _journal_opening(journal, hold, takes)
         opened.append((hold, takes))
@@ -139,7 +125,7 @@ async def capture_hold(
         order_fen=order_fen,
         manager=manager,
     )
-    return _only(await close_holds(connection, [request], now=now))
+    return only(await close_holds(connection, [request], now=now))
 
 
 async def release_hold(
@@ -152,7 +138,7 @@ async def release_hold(
 ) -> HoldOutcome:
     """Give every point of the hold back to its lot."""
     request = CloseRequest(hold_id=hold_id, partner_id=partner_id, state="released", manager=manager)
-    return _only(await close_holds(connection, [request], now=now))
+    return only(await close_holds(connection, [request], now=now))
 
 
 async def close_holds(
@@ -195,7 +181,11 @@ async def _close(
     if not closings:
         return {}
     journal = Journal(
-        await queries.lock_wallets(connection, [closing.hold.member for closing in closings]), now=now
+        await queries.lock_wallets(
+            connection,
+            [wallet_ref(closing.hold.member, closing.hold.point_type.code) for closing in closings],
+        ),
+        now=now,
     )
     closed = await hold_queries.close_holds(connection, closings, now=now)
     pinned = await hold_queries.list_hold_lots(connection, list(closed.values()))
@@ -212,7 +202,7 @@ async def _close(
             hold=hold,
             captured_points=closing.spent,
             released_points=hold.points - closing.spent,
-            value_fen=value_fen(closing.spent),
+            value_fen=value_fen(closing.spent, hold.point_type),
             operation_id=closing.operation_id,
         )
     if outcomes:
@@ -233,6 +223,7 @@ def _opened(request: HoldRequest, now: datetime) -> Hold:
         order_ref=request.order_ref,
         deadline_at=now + timedelta(seconds=request.ttl_seconds),
         manager=request.manager,
+        point_type=request.point_type,
     )
 
 
@@ -247,6 +238,7 @@ def _journal_opening(journal: Journal, hold: Hold, takes: Sequence[Take]) -> Non
         hold_id=hold.id,
         source_ref=hold.order_ref,
         manager=hold.manager,
+        point_type=hold.point_type.code,
     )
     journal.post(hold.id, Account.AVAILABLE, Account.HELD, takes, "hold")
 
@@ -270,6 +262,7 @@ def _journal_closing(
         source_ref=hold.order_ref,
         amount_fen=closing.amount_fen,
         manager=hold.manager,
+        point_type=hold.point_type.code,
     )
     journal.post(operation_id, Account.HELD, Account.REDEEMED, captured, "capture")
     journal.post(operation_id, Account.HELD, Account.AVAILABLE, returned, "release")
@@ -278,7 +271,8 @@ def _journal_closing(
     return captured
 
 
-def _only(answers: Sequence[T | Refusal]) -> T:
+def only(answers: Sequence[T | Refusal]) -> T:
+    """The answer to a single wish; its refusal is raised."""
     (answer,) = answers
     if isinstance(answer, Refusal):
         raise answer

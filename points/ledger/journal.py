@@ -26,10 +26,21 @@ from points.ledger.model import (
     OperationKind,
     Take,
     Wallet,
+    WalletRef,
 )
-from points.ledger.rules import cost_fen, restored_expiry
+from points.ledger.rules import cost_fen, restored_expiry, spend_order
 
 _by_funder = attrgetter("lot.funder_id")
+#: how a move changes what is remaining, held and pending in its lot; see ledger_move_remaining and its neighbours
+_EFFECTS: dict[MoveKind, tuple[int, int, int]] = {
+    "hold": (0, 1, 0),
+    "capture": (-1, -1, 0),
+    "release": (0, -1, 0),
+    "restore": (1, 0, 0),
+    "activate": (0, 0, -1),
+    "void": (-1, 0, -1),
+}
+_GONE = (-1, 0, 0)
 #: how a debit and a credit change a member's account; arrears are what the member owes, so they grow on the debit side
 _FIELDS = {
     Account.AVAILABLE: ("available_points", 1),
@@ -43,16 +54,37 @@ class Journal:
     """Postings on locked wallets. Balances move here as they will in the books; nothing is written before `write`."""
 
     def __init__(self, wallets: Iterable[Wallet], *, now: datetime) -> None:
-        self._wallets = {wallet.member_id: wallet for wallet in wallets}
+        self._wallets = {(wallet.member_id, wallet.point_type): wallet for wallet in wallets}
         self._now = now
         self._business_on = business_date(now)
         self._operations: list[Operation] = []
         self._entries: list[Entry] = []
-        self._lots: list[tuple[Lot, UUID, int]] = []
+        self._lots: list[tuple[Lot, int | None]] = []
         self._moves: list[Move] = []
+        #: the lots moved so far as they stand now, by wallet and number
+        self._standing: dict[tuple[int, int, int], Lot] = {}
+        #: which operation moved how much of which lot
+        self._traces: list[tuple[UUID, MoveKind, Take]] = []
 
-    def wallet(self, member: MemberRef) -> Wallet:
-        return self._wallets[member.member_id]
+    def wallet(self, member: MemberRef, point_type: int = TESSERA) -> Wallet:
+        return self._wallets[member.member_id, point_type]
+
+    def arrears_points(self, key: WalletRef) -> int:
+        """What is owed to the wallet; nothing by who has none."""
+        wallet = self._wallets.get((key.member_id, key.point_type))
+        return 0 if wallet is None else wallet.arrears_points
+
+    def standing(self, key: WalletRef, lots: Iterable[Lot]) -> list[Lot]:
+        """These lots of a wallet as they stand now, and those moved so far, in spend order."""
+        found = {lot.lot_seq: lot for lot in lots}
+        for (member_id, point_type, lot_seq), lot in self._standing.items():
+            if (member_id, point_type) == (key.member_id, key.point_type):
+                found[lot_seq] = lot
+        return sorted(found.values(), key=spend_order)
+
+    def trace(self, operation_id: UUID) -> list[tuple[MoveKind, Take]]:
+        """What an operation has done to which lots so far, in that order."""
+        return [(kind, taken) for traced, kind, taken in self._traces if traced == operation_id]
 
     def record(
         self,
@@ -68,6 +100,8 @@ class Journal:
         refund_ref: str | None = None,
         amount_fen: int = 0,
         manager: Manager | None = None,
+        point_type: int = TESSERA,
+        calculation: dict[str, Any] | None = None,
     ) -> UUID:
         """Open an operation; the entries posted under its id belong to it."""
         operation = Operation(
@@ -86,6 +120,8 @@ class Journal:
             recorded_at=self._now,
             business_on=self._business_on,
             manager=manager,
+            point_type=point_type,
+            calculation=calculation,
         )
         self._operations.append(operation)
         return operation.id
@@ -94,54 +130,62 @@ class Journal:
         self, operation_id: UUID, debit: Account, credit: Account, takes: Sequence[Take], move: MoveKind
     ) -> None:
         """Move the points of these lots of one wallet: one entry per funder."""
-        for funder_id, group in groupby(sorted(takes, key=_by_funder), key=_by_funder):
+        for _, group in groupby(sorted(takes, key=_by_funder), key=_by_funder):
             share = list(group)
-            member = MemberRef(member_id=share[0].lot.member_id, bucket=share[0].lot.bucket)
             points = sum(taken.points for taken in share)
-            seq = self._enter(operation_id, member, debit, credit, points, funder_id, cost_fen(share))
-            self._moves.extend(_move(taken, seq, move) for taken in share)
+            seq = self._enter(operation_id, share[0].lot, debit, credit, points, cost_fen(share))
+            for taken in share:
+                self._move(operation_id, taken, seq, move)
 
     def owe(self, operation_id: UUID, origin: Take) -> None:
         """Book points that no lot has left as arrears, at the cost of the lot that should have had them."""
-        member = MemberRef(member_id=origin.lot.member_id, bucket=origin.lot.bucket)
         cost = cost_fen([origin])
-        self._enter(
-            operation_id, member, Account.ARREARS, Account.ISSUED, origin.points, origin.lot.funder_id, cost
+        self._enter(operation_id, origin.lot, Account.ARREARS, Account.ISSUED, origin.points, cost)
+
+    def grant(
+        self,
+        operation_id: UUID,
+        debit: Account,
+        lot: Lot,
+        *,
+        cost: int | None = None,
+        parent_lot_seq: int | None = None,
+    ) -> Take:
+        """Make a lot with the remaining points and the attributes of `lot`; `cost` where they do not tell it."""
+        granted = Take(lot=lot, points=lot.remaining_points)
+        value = cost_fen([granted]) if cost is None else cost
+        seq = self._enter(operation_id, lot, debit, Account.AVAILABLE, granted.points, value)
+        lot = replace(
+            lot,
+            lot_seq=seq,
+            operation_id=operation_id,
+            held_points=0,
+            pending_points=0,
+            activates_at=None,
+            id=new_id(self._now),
         )
+        self._lots.append((lot, parent_lot_seq))
+        granted = Take(lot=lot, points=lot.remaining_points)
+        self._move(operation_id, granted, seq, "grant")
+        return granted
 
     def renew(self, operation_id: UUID, expired: Take) -> Take:
         """Give points back to a lot that has ended meanwhile: a child lot of the same funder and cost."""
         parent = expired.lot
-        member = MemberRef(member_id=parent.member_id, bucket=parent.bucket)
-        seq = self._enter(
-            operation_id,
-            member,
-            Account.REDEEMED,
-            Account.AVAILABLE,
-            expired.points,
-            parent.funder_id,
-            cost_fen([expired]),
-        )
         child = replace(
             parent,
-            lot_seq=seq,
-            operation_id=operation_id,
             effective_at=self._now,
             expires_at=restored_expiry(self._now),
             remaining_points=expired.points,
-            held_points=0,
         )
-        self._lots.append((child, new_id(self._now), parent.lot_seq))
-        renewed = Take(lot=child, points=expired.points)
-        self._moves.append(_move(renewed, seq, "grant"))
-        return renewed
+        return self.grant(operation_id, Account.REDEEMED, child, parent_lot_seq=parent.lot_seq)
 
     def repay(self, operation_id: UUID, freed: Sequence[Take]) -> list[Take]:
         """Let free points repay what the member owes; returns those that did."""
         if not freed:
             return []
-        member = MemberRef(member_id=freed[0].lot.member_id, bucket=freed[0].lot.bucket)
-        owed = self.wallet(member).arrears_points
+        key = freed[0].lot.wallet
+        owed = self.wallet(key.member, key.point_type).arrears_points
         paying = []
         for taken in freed:
             if paid := min(owed, taken.points):
@@ -161,10 +205,11 @@ class Journal:
         ripe = [Take(lot=lot, points=lot.pending_points) for lot in lots if lot.is_ripe(self._now)]
         if not ripe:
             return list(lots)
-        lot = ripe[0].lot
-        member = MemberRef(member_id=lot.member_id, bucket=lot.bucket)
+        key = ripe[0].lot.wallet
         points = sum(taken.points for taken in ripe)
-        operation_id = self.record(member, "activate", points=points, partner_id=None)
+        operation_id = self.record(
+            key.member, "activate", points=points, partner_id=None, point_type=key.point_type
+        )
         self.post(operation_id, Account.PENDING, Account.AVAILABLE, ripe, "activate")
         repaid = {taken.lot.lot_seq: taken.points for taken in self.repay(operation_id, ripe)}
         activated = {taken.lot.lot_seq for taken in ripe}
@@ -180,10 +225,11 @@ class Journal:
         ended = [taken for taken in ended if taken.points > 0]
         if not ended:
             return
-        lot = ended[0].lot
-        member = MemberRef(member_id=lot.member_id, bucket=lot.bucket)
+        key = ended[0].lot.wallet
         points = sum(taken.points for taken in ended)
-        operation_id = self.record(member, "expire", points=points, partner_id=None)
+        operation_id = self.record(
+            key.member, "expire", points=points, partner_id=None, point_type=key.point_type
+        )
         self.post(operation_id, Account.AVAILABLE, Account.BREAKAGE, ended, "expire")
 
     async def write(self, connection: Connection) -> None:
@@ -192,37 +238,58 @@ class Journal:
             queries.WRITE,
             [_operation_row(operation) for operation in self._operations],
             [self._entry_row(entry) for entry in self._entries],
-            [self._lot_row(*child) for child in self._lots],
-            [(m.bucket, m.member_id, TESSERA, m.seq, m.lot_seq, m.kind, m.points) for m in self._moves],
+            [_lot_row(lot, parent_lot_seq) for lot, parent_lot_seq in self._lots],
+            [(m.bucket, m.member_id, m.point_type, m.seq, m.lot_seq, m.kind, m.points) for m in self._moves],
+        )
+
+    def _move(self, operation_id: UUID, taken: Take, seq: int, kind: MoveKind) -> None:
+        lot = taken.lot
+        move = Move(
+            bucket=lot.bucket,
+            member_id=lot.member_id,
+            point_type=lot.point_type,
+            seq=seq,
+            lot_seq=lot.lot_seq,
+            kind=kind,
+            points=taken.points,
+        )
+        self._moves.append(move)
+        self._traces.append((operation_id, kind, taken))
+        place = (lot.member_id, lot.point_type, lot.lot_seq)
+        if kind == "grant":
+            self._standing[place] = lot
+            return
+        remaining, held, pending = (sign * taken.points for sign in _EFFECTS.get(kind, _GONE))
+        stood = self._standing.get(place, lot)
+        self._standing[place] = replace(
+            stood,
+            remaining_points=stood.remaining_points + remaining,
+            held_points=stood.held_points + held,
+            pending_points=stood.pending_points + pending,
         )
 
     def _enter(
-        self,
-        operation_id: UUID,
-        member: MemberRef,
-        debit: Account,
-        credit: Account,
-        points: int,
-        funder_id: int,
-        cost: int,
+        self, operation_id: UUID, lot: Lot, debit: Account, credit: Account, points: int, cost: int
     ) -> int:
-        wallet = self.wallet(member)
+        """One entry in the wallet of the lot, charged to its funder; returns its number."""
+        wallet = self._wallets[lot.member_id, lot.point_type]
         changes: dict[str, Any] = {"seq": wallet.seq + 1}
         for account, signed in ((debit, -points), (credit, points)):
             if account in _FIELDS:
                 field, nature = _FIELDS[account]
                 changes[field] = getattr(wallet, field) + nature * signed
-        after = self._wallets[member.member_id] = replace(wallet, **changes)
+        after = self._wallets[lot.member_id, lot.point_type] = replace(wallet, **changes)
         self._entries.append(
             Entry(
-                bucket=member.bucket,
-                member_id=member.member_id,
+                bucket=lot.bucket,
+                member_id=lot.member_id,
+                point_type=lot.point_type,
                 seq=after.seq,
                 operation_id=operation_id,
                 debit=debit,
                 credit=credit,
                 points=points,
-                funder_id=funder_id,
+                funder_id=lot.funder_id,
                 value_fen=cost,
                 available_after=after.available_points,
                 held_after=after.held_points,
@@ -235,31 +302,20 @@ class Journal:
     def _entry_row(self, e: Entry) -> tuple[Any, ...]:
         """In the order of ledger_entry's columns; the hash is the database's."""
         return (
-            *(e.bucket, e.member_id, TESSERA, e.seq, e.operation_id, int(e.debit), int(e.credit)),
+            *(e.bucket, e.member_id, e.point_type, e.seq, e.operation_id, int(e.debit), int(e.credit)),
             *(e.points, e.funder_id, e.value_fen),
             *(e.available_after, e.held_after, e.pending_after, e.arrears_after),
             *(self._now, self._business_on, None),
         )
 
-    def _lot_row(self, lot: Lot, lot_id: UUID, parent_lot_seq: int) -> tuple[Any, ...]:
-        """In the order of ledger_lot's columns."""
-        return (
-            *(lot.bucket, lot.member_id, TESSERA, lot.lot_seq, lot_id, lot.operation_id, parent_lot_seq),
-            *(lot.funder_id, lot.unit_cost_e6, lot.campaign, lot.rule_version),
-            *(lot.effective_at, None, lot.expires_at),
-            *(lot.remaining_points, lot.remaining_points, 0, 0),
-        )
 
-
-def _move(taken: Take, seq: int, kind: MoveKind) -> Move:
-    lot = taken.lot
-    return Move(
-        bucket=lot.bucket,
-        member_id=lot.member_id,
-        seq=seq,
-        lot_seq=lot.lot_seq,
-        kind=kind,
-        points=taken.points,
+def _lot_row(lot: Lot, parent_lot_seq: int | None) -> tuple[Any, ...]:
+    """In the order of ledger_lot's columns."""
+    return (
+        *(lot.bucket, lot.member_id, lot.point_type, lot.lot_seq, lot.id, lot.operation_id, parent_lot_seq),
+        *(lot.funder_id, lot.unit_cost_e6, lot.campaign, lot.rule_version),
+        *(lot.effective_at, None, lot.expires_at),
+        *(lot.remaining_points, lot.remaining_points, 0, 0),
     )
 
 

@@ -10,9 +10,9 @@ from msgspec import Struct
 
 from kernel.caller import MemberRef
 
-#: the only kind of points so far; see ledger_point_type
+#: the type of points every installation has; see ledger_point_type
 TESSERA = 1
-#: what one point pays for, in millionths of a fen; equals ledger_point_type.value_fen_e6
+#: what one of them pays for, in millionths of a fen; equals ledger_point_type.value_fen_e6
 VALUE_FEN_E6 = 1_000_000
 POINTS_PER_YUAN = 100
 #: the funder every installation has
@@ -45,7 +45,22 @@ OperationKind = Literal[
     "exchange",
 ]
 #: what an entry means on a statement; see ledger_movement
-Movement = Literal["moved", "earned", "restored", "spent", "expired", "clawed", "repaid", "owed"]
+Movement = Literal[
+    "moved",
+    "earned",
+    "restored",
+    "spent",
+    "expired",
+    "clawed",
+    "repaid",
+    "owed",
+    "adjusted_in",
+    "adjusted_out",
+    "transferred_in",
+    "transferred_out",
+    "exchanged_in",
+    "exchanged_out",
+]
 MoveKind = Literal[
     "grant",
     "hold",
@@ -77,6 +92,35 @@ class Account(IntEnum):
     IN_TRANSIT = 13
     ADJUSTED = 14
     EXCHANGED = 15
+
+
+class PointType(Struct, frozen=True, kw_only=True):
+    """A type of points: each member has one wallet of each, and they never mix."""
+
+    code: int
+    name: str
+    #: what one point pays for, in millionths of a fen
+    value_fen_e6: int
+
+
+POINTS = PointType(code=TESSERA, name="tessera", value_fen_e6=VALUE_FEN_E6)
+
+
+class WalletRef(Struct, frozen=True, kw_only=True):
+    """Which wallet: a member's, of one type of points."""
+
+    bucket: int
+    member_id: int
+    point_type: int = TESSERA
+
+    @property
+    def member(self) -> MemberRef:
+        return MemberRef(member_id=self.member_id, bucket=self.bucket)
+
+
+def wallet_ref(member: MemberRef, point_type: int = TESSERA) -> WalletRef:
+    """The key of the member's wallet of this type."""
+    return WalletRef(bucket=member.bucket, member_id=member.member_id, point_type=point_type)
 
 
 class Balance(Struct, frozen=True, kw_only=True):
@@ -111,10 +155,15 @@ class Wallet(Struct, frozen=True, kw_only=True):
     held_points: int
     pending_points: int
     arrears_points: int
+    point_type: int = TESSERA
 
     @property
     def member(self) -> MemberRef:
         return MemberRef(member_id=self.member_id, bucket=self.bucket)
+
+    @property
+    def key(self) -> WalletRef:
+        return WalletRef(bucket=self.bucket, member_id=self.member_id, point_type=self.point_type)
 
     @property
     def balance(self) -> Balance:
@@ -148,6 +197,13 @@ class Lot(Struct, frozen=True, kw_only=True):
     #: booked as pending until activates_at
     pending_points: int = 0
     activates_at: datetime | None = None
+    point_type: int = TESSERA
+    #: its public name; set wherever lots are shown
+    id: UUID | None = None
+
+    @property
+    def wallet(self) -> WalletRef:
+        return WalletRef(bucket=self.bucket, member_id=self.member_id, point_type=self.point_type)
 
     @property
     def free_points(self) -> int:
@@ -195,6 +251,7 @@ class Hold(Struct, frozen=True, kw_only=True):
     closed_by: UUID | None = None
     #: who alone may close it; None for the partner that opened it
     manager: Manager | None = None
+    point_type: PointType = POINTS
 
 
 class HoldRequest(Struct, frozen=True, kw_only=True):
@@ -207,6 +264,19 @@ class HoldRequest(Struct, frozen=True, kw_only=True):
     #: how long it may stay open
     ttl_seconds: int
     manager: Manager | None = None
+    point_type: PointType = POINTS
+
+
+class SpendRequest(Struct, frozen=True, kw_only=True):
+    """A wish to spend points at once."""
+
+    member: MemberRef
+    partner_id: UUID
+    points: int
+    order_ref: str
+    #: the total that later partial refunds are proportional to; None for what the points pay for
+    order_fen: int | None = None
+    point_type: PointType = POINTS
 
 
 class CloseRequest(Struct, frozen=True, kw_only=True):
@@ -346,6 +416,30 @@ class Operation(Struct, frozen=True, kw_only=True):
         return MemberRef(member_id=self.member_id, bucket=self.bucket)
 
 
+class ReversalRequest(Struct, frozen=True, kw_only=True):
+    """A refund, and the operation it is to undo in part or in full."""
+
+    #: an earning's, or a hold's on the spending side
+    operation_id: UUID
+    partner_id: UUID
+    side: Side
+    #: the partner's own number of the refund: counts once for ever
+    refund_ref: str
+    refunded_fen: int
+    manager: Manager | None = None
+
+
+class Undoable(Struct, frozen=True, kw_only=True):
+    """An operation that refunds may undo: an earning, or a capture with its hold."""
+
+    operation: Operation
+    hold: Hold | None
+
+    @property
+    def wallet(self) -> WalletRef:
+        return wallet_ref(self.operation.member, self.operation.point_type)
+
+
 class Entry(Struct, frozen=True, kw_only=True):
     """One debit and one credit; the wallet as it stood afterwards."""
 
@@ -362,6 +456,7 @@ class Entry(Struct, frozen=True, kw_only=True):
     held_after: int
     pending_after: int
     arrears_after: int
+    point_type: int = TESSERA
 
 
 class ListedEntry(Struct, frozen=True, kw_only=True):
@@ -389,6 +484,7 @@ class Move(Struct, frozen=True, kw_only=True):
     lot_seq: int
     kind: MoveKind
     points: int
+    point_type: int = TESSERA
 
 
 class Reversible(Struct, frozen=True, kw_only=True):
@@ -425,6 +521,15 @@ class Statement(Struct, frozen=True, kw_only=True):
     last_seq: int
     #: the chain's link after the last entry
     head_hash: bytes
+    #: by the bank's own decision
+    adjusted_in_points: int = 0
+    adjusted_out_points: int = 0
+    #: from and to other members; what came back is in both
+    transferred_in_points: int = 0
+    transferred_out_points: int = 0
+    #: for points of another type
+    exchanged_in_points: int = 0
+    exchanged_out_points: int = 0
 
 
 class HouseBalance(Struct, frozen=True, kw_only=True):
@@ -500,7 +605,7 @@ class Explanation(Struct, frozen=True, kw_only=True):
     """Everything the books know about one operation; a hold's ending is part of it."""
 
     operation: Operation
-    #: set when the operation is a hold
+    #: set when the operation is a hold or a spend
     hold: Hold | None
     movements: Sequence[MovedPoints]
     #: in the order in which the lots were touched

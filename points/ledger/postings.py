@@ -1,4 +1,4 @@
-"""What the hot routes post together: holds placed, captured and released, each answered for itself."""
+"""What the hot routes post together: points spent, holds placed, captured and released, each answered for itself."""
 
 from collections.abc import Sequence
 from datetime import datetime
@@ -12,10 +12,18 @@ from kernel.errors import Absent, Refusal
 from kernel.ids import from_wire, to_wire
 from kernel.together import Asked, Kind
 from points.ledger import bodies, service
-from points.ledger.bodies import CapturedView, HoldCapture, HoldView, ReleasedView
-from points.ledger.model import CloseRequest, Hold, HoldOutcome, HoldRequest
+from points.ledger.bodies import CapturedView, HoldCapture, HoldView, ReleasedView, SpendView
+from points.ledger.model import CloseRequest, Hold, HoldOutcome, HoldRequest, PointType, SpendRequest
+from points.ledger.rules import PointTypeUnknown
 
 SPEND = "points:spend"
+
+
+class _Found(Struct, frozen=True, kw_only=True):
+    """A member and a type of points that are both there."""
+
+    member: MemberRef
+    point_type: PointType
 
 
 class Capture(Struct, frozen=True, kw_only=True):
@@ -28,22 +36,67 @@ class Capture(Struct, frozen=True, kw_only=True):
 async def _place(
     connection: Connection, asked: Sequence[Asked[bodies.HoldRequest]], subjects: Subjects, now: datetime
 ) -> list[HoldView | Refusal]:
-    named = [(one.caller.partner_id, one.item.member) for one in asked]
-    members = await subjects.resolve_each(connection, named, scope=SPEND, now=now)
-    requests = [
-        HoldRequest(
-            member=member,
+    wishes: list[HoldRequest | Refusal] = [
+        found
+        if isinstance(found, Refusal)
+        else HoldRequest(
+            member=found.member,
             partner_id=one.caller.partner_id,
             points=one.item.points,
             order_ref=one.item.order_ref,
             ttl_seconds=one.item.ttl_seconds,
+            point_type=found.point_type,
         )
-        for one, member in zip(asked, members, strict=True)
-        if isinstance(member, MemberRef)
+        for one, found in zip(asked, await _find_each(connection, asked, subjects, now), strict=True)
     ]
+    requests = [wish for wish in wishes if isinstance(wish, HoldRequest)]
     outcomes = iter(await service.place_holds(connection, requests, now=now))
-    answers = [next(outcomes) if isinstance(member, MemberRef) else member for member in members]
+    answers = [wish if isinstance(wish, Refusal) else next(outcomes) for wish in wishes]
     return [answer if isinstance(answer, Refusal) else view_hold(answer) for answer in answers]
+
+
+async def _spend(
+    connection: Connection, asked: Sequence[Asked[bodies.SpendRequest]], subjects: Subjects, now: datetime
+) -> list[SpendView | Refusal]:
+    wishes: list[SpendRequest | Refusal] = [
+        found
+        if isinstance(found, Refusal)
+        else SpendRequest(
+            member=found.member,
+            partner_id=one.caller.partner_id,
+            points=one.item.points,
+            order_ref=one.item.order_ref,
+            order_fen=one.item.order_fen,
+            point_type=found.point_type,
+        )
+        for one, found in zip(asked, await _find_each(connection, asked, subjects, now), strict=True)
+    ]
+    requests = [wish for wish in wishes if isinstance(wish, SpendRequest)]
+    outcomes = iter(await service.spend_points(connection, requests, now=now))
+    answers = [wish if isinstance(wish, Refusal) else next(outcomes) for wish in wishes]
+    return [answer if isinstance(answer, Refusal) else _view_spend(answer) for answer in answers]
+
+
+async def _find_each(
+    connection: Connection,
+    asked: Sequence[Asked[bodies.HoldRequest] | Asked[bodies.SpendRequest]],
+    subjects: Subjects,
+    now: datetime,
+) -> list[_Found | Refusal]:
+    """Whose points of which type; each is answered for itself."""
+    named = [(one.caller.partner_id, one.item.member) for one in asked]
+    members = await subjects.resolve_each(connection, named, scope=SPEND, now=now)
+    types = await service.find_point_types(connection, {one.item.point_type for one in asked})
+    found: list[_Found | Refusal] = []
+    for one, member in zip(asked, members, strict=True):
+        point_type = types.get(one.item.point_type)
+        if isinstance(member, Refusal):
+            found.append(member)
+        elif point_type is None:
+            found.append(PointTypeUnknown())
+        else:
+            found.append(_Found(member=member, point_type=point_type))
+    return found
 
 
 async def _capture(
@@ -79,6 +132,7 @@ async def _release(
 
 
 HOLDS = Kind("holds", _place)
+SPENDS = Kind("spends", _spend)
 CAPTURES = Kind("captures", _capture)
 RELEASES = Kind("releases", _release)
 
@@ -90,9 +144,22 @@ def view_hold(hold: Hold) -> HoldView:
         state=hold.state,
         points=hold.points,
         captured_points=hold.captured_points,
-        value_fen=service.value_fen(hold.points),
+        value_fen=service.value_fen(hold.points, hold.point_type),
         order_ref=hold.order_ref,
         expires_at=hold.deadline_at,
+        point_type=hold.point_type.name,
+    )
+
+
+def _view_spend(spent: Hold) -> SpendView:
+    return SpendView(
+        id=to_wire("hld", spent.id),
+        state=spent.state,
+        points=spent.points,
+        captured_points=spent.captured_points,
+        value_fen=service.value_fen(spent.points, spent.point_type),
+        order_ref=spent.order_ref,
+        point_type=spent.point_type.name,
     )
 
 

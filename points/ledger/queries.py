@@ -1,4 +1,4 @@
-"""The ledger's statements. `point_type = 1` is the one kind of points there is so far: model.TESSERA."""
+"""The ledger's statements on wallets, lots and operations."""
 
 from collections.abc import Mapping, Sequence
 from datetime import datetime
@@ -14,20 +14,40 @@ from points.ledger.model import (
     Operation,
     Reversible,
     Wallet,
+    WalletRef,
 )
 
 # Ordered by key: every transaction that locks several wallets locks them in the same order. The lateral subquery keeps
 # any plan to one key lookup per wallet.
 LOCK_WALLETS = """
 SELECT wallet.*
-  FROM (SELECT DISTINCT bucket, member_id FROM unnest($1::smallint[], $2::bigint[]) AS o (bucket, member_id)
-         ORDER BY bucket, member_id) AS owner
+  FROM (SELECT DISTINCT bucket, member_id, point_type
+          FROM unnest($1::smallint[], $2::bigint[], $3::smallint[]) AS o (bucket, member_id, point_type)
+         ORDER BY bucket, member_id, point_type) AS owner
  CROSS JOIN LATERAL (
-       SELECT w.bucket, w.member_id, w.seq,
+       SELECT w.bucket, w.member_id, w.point_type, w.seq,
               w.available_points, w.held_points, w.pending_points, w.arrears_points
          FROM ledger_wallet AS w
-        WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = 1
+        WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = owner.point_type
           FOR UPDATE) AS wallet
+"""
+
+# The same without a lock, for who only looks. Ordered by key.
+LIST_WALLETS = """
+SELECT w.bucket, w.member_id, w.point_type, w.seq,
+       w.available_points, w.held_points, w.pending_points, w.arrears_points
+  FROM unnest($1::smallint[], $2::bigint[], $3::smallint[]) AS owner (bucket, member_id, point_type)
+  JOIN ledger_wallet AS w USING (bucket, member_id, point_type)
+ ORDER BY w.bucket, w.member_id, w.point_type
+"""
+
+# Ordered by key, as they are locked.
+OPEN_WALLETS = """
+INSERT INTO ledger_wallet (bucket, member_id, point_type)
+SELECT DISTINCT bucket, member_id, point_type
+  FROM unnest($1::smallint[], $2::bigint[], $3::smallint[]) AS o (bucket, member_id, point_type)
+ ORDER BY bucket, member_id, point_type
+    ON CONFLICT DO NOTHING
 """
 
 # Per wallet in spend order: soonest expiry first, then oldest; no expiry last. The running sum stops at the points
@@ -35,8 +55,9 @@ SELECT wallet.*
 LIST_SPENDABLE_LOTS = """
 SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
        lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points,
-       lot.pending_points, lot.activates_at
-  FROM unnest($1::smallint[], $2::bigint[], $3::bigint[]) AS wanted (bucket, member_id, points)
+       lot.pending_points, lot.activates_at, lot.point_type, lot.id
+  FROM unnest($1::smallint[], $2::bigint[], $5::smallint[], $3::bigint[])
+       AS wanted (bucket, member_id, point_type, points)
  CROSS JOIN LATERAL (
        SELECT l.*,
               l.expires_at <= $4 AS expired,
@@ -45,20 +66,20 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
                   OVER (ORDER BY l.expires_at NULLS LAST, l.lot_seq ROWS UNBOUNDED PRECEDING)
               - (l.remaining_points - l.held_points) AS before
          FROM ledger_lot AS l
-        WHERE l.bucket = wanted.bucket AND l.member_id = wanted.member_id AND l.point_type = 1
+        WHERE l.bucket = wanted.bucket AND l.member_id = wanted.member_id AND l.point_type = wanted.point_type
           AND l.remaining_points > 0 AND l.remaining_points > l.held_points
           AND (l.activates_at IS NULL OR l.activates_at <= $4)) AS lot
  WHERE lot.expired OR lot.before < wanted.points
- ORDER BY lot.bucket, lot.member_id, lot.expires_at NULLS LAST, lot.lot_seq
+ ORDER BY lot.bucket, lot.member_id, lot.point_type, lot.expires_at NULLS LAST, lot.lot_seq
 """
 
 # Spend order. Lots of the reversed operation come even when nothing of them is left: they tell the funder.
 LIST_LOTS_TO_REVERSE = """
 SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
        lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points,
-       lot.pending_points, lot.activates_at
+       lot.pending_points, lot.activates_at, lot.point_type, lot.id
   FROM ledger_lot AS lot
- WHERE lot.bucket = $1 AND lot.member_id = $2 AND lot.point_type = 1
+ WHERE lot.bucket = $1 AND lot.member_id = $2 AND lot.point_type = $4
    AND (lot.remaining_points > lot.held_points OR lot.operation_id = $3)
  ORDER BY lot.expires_at NULLS LAST, lot.lot_seq
 """
@@ -67,21 +88,21 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
 LIST_DUE_LOTS = """
 SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
        lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points,
-       lot.pending_points, lot.activates_at
-  FROM unnest($1::smallint[], $2::bigint[]) AS owner (bucket, member_id)
+       lot.pending_points, lot.activates_at, lot.point_type, lot.id
+  FROM unnest($1::smallint[], $2::bigint[], $4::smallint[]) AS owner (bucket, member_id, point_type)
  CROSS JOIN LATERAL (
        SELECT l.*
          FROM ledger_lot AS l
-        WHERE l.bucket = owner.bucket AND l.member_id = owner.member_id AND l.point_type = 1
+        WHERE l.bucket = owner.bucket AND l.member_id = owner.member_id AND l.point_type = owner.point_type
           AND l.remaining_points > 0 AND l.remaining_points > l.held_points
           AND (l.expires_at <= $3 OR (l.pending_points > 0 AND l.activates_at <= $3))
        OFFSET 0) AS lot
- ORDER BY lot.bucket, lot.member_id, lot.expires_at NULLS LAST, lot.lot_seq
+ ORDER BY lot.bucket, lot.member_id, lot.point_type, lot.expires_at NULLS LAST, lot.lot_seq
 """
 
 # Ordered so that the longest overdue go first.
 LIST_ENDED_LOT_OWNERS = """
-SELECT bucket, member_id
+SELECT bucket, member_id, point_type
   FROM ledger_lot
  WHERE remaining_points > 0 AND remaining_points > held_points AND expires_at <= $1
  ORDER BY expires_at
@@ -90,7 +111,7 @@ SELECT bucket, member_id
 
 # Ordered so that the longest overdue go first.
 LIST_RIPE_LOT_OWNERS = """
-SELECT bucket, member_id
+SELECT bucket, member_id, point_type
   FROM ledger_lot
  WHERE pending_points > 0 AND activates_at <= $1
  ORDER BY activates_at
@@ -118,7 +139,7 @@ SELECT wallet.available_points - due.ended
         WHERE lot.bucket = wallet.bucket AND lot.member_id = wallet.member_id
           AND lot.point_type = wallet.point_type
           AND lot.remaining_points > 0 AND (lot.expires_at <= $3 OR lot.activates_at <= $3)) AS due
- WHERE wallet.bucket = $1 AND wallet.member_id = $2 AND wallet.point_type = 1
+ WHERE wallet.bucket = $1 AND wallet.member_id = $2 AND wallet.point_type = $4
 """
 
 # Soonest first: that is what the member wants to know.
@@ -126,7 +147,7 @@ LIST_EXPIRING = """
 SELECT expires_at,
        sum(remaining_points - held_points - CASE WHEN activates_at > $3 THEN pending_points ELSE 0 END)::bigint AS points
   FROM ledger_lot
- WHERE bucket = $1 AND member_id = $2 AND point_type = 1
+ WHERE bucket = $1 AND member_id = $2 AND point_type = $5
    AND remaining_points > 0 AND remaining_points > held_points AND expires_at > $3
    AND (pending_points = 0 OR activates_at <= $3 OR remaining_points > held_points + pending_points)
  GROUP BY expires_at
@@ -144,7 +165,7 @@ SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, cre
    AND operation.id = entry.operation_id
   JOIN ledger_account AS debited ON debited.code = entry.debit_account
   JOIN ledger_account AS credited ON credited.code = entry.credit_account
- WHERE entry.bucket = $1 AND entry.member_id = $2 AND entry.point_type = 1 AND entry.seq < $3
+ WHERE entry.bucket = $1 AND entry.member_id = $2 AND entry.point_type = $6 AND entry.seq < $3
    AND operation.partner_id = $4
  ORDER BY entry.seq DESC
  LIMIT $5
@@ -153,7 +174,7 @@ SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, cre
 FIND_OPERATION = """
 SELECT bucket, member_id, id, kind, partner_id, hold_id, source_kind, source_ref, reverses, refund_ref,
        amount_fen, points, rule_version, tier, multiplier_pct, own_card, category,
-       occurred_at, recorded_at, business_on, manager
+       occurred_at, recorded_at, business_on, manager, point_type, calculation
   FROM ledger_operation
  WHERE id = $1 AND partner_id = $2
 """
@@ -168,23 +189,24 @@ SELECT operation_id
  WHERE bucket = $1 AND member_id = $2 AND partner_id = $3 AND kind = $4 AND source_ref = $5
 """
 
-OPEN_REVERSIBLE = """
-INSERT INTO ledger_reversible (bucket, member_id, operation_id, base_fen, base_points)
-VALUES ($1, $2, $3, $4, $5)
-ON CONFLICT (bucket, member_id, operation_id) DO NOTHING
-"""
-
 READ_REVERSIBLE = """
 SELECT base_fen, reversed_fen, base_points, reversed_points
   FROM ledger_reversible
  WHERE bucket = $1 AND member_id = $2 AND operation_id = $3
 """
 
+# Opened by the first refund; the constraints keep any of them from undoing too much.
 MOVE_REVERSIBLE = """
-UPDATE ledger_reversible
-   SET reversed_fen = reversed_fen + $4, reversed_points = reversed_points + $5
- WHERE bucket = $1 AND member_id = $2 AND operation_id = $3
+INSERT INTO ledger_reversible AS r (
+    bucket, member_id, operation_id, base_fen, base_points, reversed_fen, reversed_points)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
+ON CONFLICT (bucket, member_id, operation_id) DO UPDATE
+   SET reversed_fen = r.reversed_fen + excluded.reversed_fen,
+       reversed_points = r.reversed_points + excluded.reversed_points
 """
+
+# The bank's and the partner's own; who else pays for points is not the partner's business.
+LIST_OWN_FUNDERS = "SELECT id, code FROM ledger_funder WHERE kind = 'bank' OR partner_id = $1"
 
 WRITE = "SELECT ledger_write($1, $2, $3, $4)"
 
@@ -195,70 +217,74 @@ SELECT operation_id, posted, available, held, pending, arrears
 """
 
 
-async def lock_wallets(connection: Connection, members: Sequence[MemberRef]) -> list[Wallet]:
-    """The wallets of `members` as they are once nobody else can change them; a member who never earned has none."""
-    records = await connection.fetch(
-        LOCK_WALLETS, [member.bucket for member in members], [member.member_id for member in members]
-    )
-    return [read(record, Wallet) for record in records]
+async def lock_wallets(connection: Connection, keys: Sequence[WalletRef]) -> list[Wallet]:
+    """The wallets as they are once nobody else can change them; a member who never had any points has none."""
+    return [read(record, Wallet) for record in await connection.fetch(LOCK_WALLETS, *_columns(keys))]
+
+
+async def list_wallets(connection: Connection, keys: Sequence[WalletRef]) -> list[Wallet]:
+    """The wallets as they are at this moment; somebody may be changing them."""
+    return [read(record, Wallet) for record in await connection.fetch(LIST_WALLETS, *_columns(keys))]
+
+
+async def open_wallets(connection: Connection, keys: Sequence[WalletRef]) -> None:
+    """Make those that are not there yet."""
+    await connection.execute(OPEN_WALLETS, *_columns(keys))
 
 
 async def list_spendable_lots(
-    connection: Connection, wanted: Mapping[int, tuple[MemberRef, int]], *, now: datetime
+    connection: Connection, wanted: Mapping[WalletRef, int], *, now: datetime
 ) -> list[Lot]:
-    """Every expired lot with free points, and as many live ones as the points need; all when there are too few.
-
-    `wanted` has the member and the points by member id.
-    """
-    members = [member for member, _ in wanted.values()]
+    """Every lot that time has changed, and as many live ones as the points need; all when there are too few."""
+    buckets, member_ids, types = _columns(list(wanted))
     records = await connection.fetch(
-        LIST_SPENDABLE_LOTS,
-        [member.bucket for member in members],
-        [member.member_id for member in members],
-        [points for _, points in wanted.values()],
-        now,
+        LIST_SPENDABLE_LOTS, buckets, member_ids, list(wanted.values()), now, types
     )
     return [read(record, Lot) for record in records]
 
 
-async def list_lots_to_reverse(connection: Connection, member: MemberRef, *, operation_id: UUID) -> list[Lot]:
-    """Lots with free points, and those of the operation."""
-    records = await connection.fetch(LIST_LOTS_TO_REVERSE, member.bucket, member.member_id, operation_id)
+async def list_lots_to_reverse(connection: Connection, key: WalletRef, *, operation_id: UUID) -> list[Lot]:
+    """Lots with free or pending points, and those of the operation."""
+    records = await connection.fetch(
+        LIST_LOTS_TO_REVERSE, key.bucket, key.member_id, operation_id, key.point_type
+    )
     return [read(record, Lot) for record in records]
 
 
-async def list_due_lots(connection: Connection, members: Sequence[MemberRef], *, now: datetime) -> list[Lot]:
+async def list_due_lots(connection: Connection, keys: Sequence[WalletRef], *, now: datetime) -> list[Lot]:
     """Lots whose free points have ended, or whose pending points wait no longer."""
-    buckets, ids = [member.bucket for member in members], [member.member_id for member in members]
-    return [read(record, Lot) for record in await connection.fetch(LIST_DUE_LOTS, buckets, ids, now)]
+    buckets, member_ids, types = _columns(keys)
+    records = await connection.fetch(LIST_DUE_LOTS, buckets, member_ids, now, types)
+    return [read(record, Lot) for record in records]
 
 
-async def list_ended_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[MemberRef]:
-    """Whose lots have ended, one name per lot."""
-    return [read(record, MemberRef) for record in await connection.fetch(LIST_ENDED_LOT_OWNERS, now, limit)]
+async def list_ended_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[WalletRef]:
+    """In whose wallets lots have ended, one name per lot."""
+    return [read(record, WalletRef) for record in await connection.fetch(LIST_ENDED_LOT_OWNERS, now, limit)]
 
 
-async def list_ripe_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[MemberRef]:
-    """Whose pending points wait no longer, one name per lot."""
-    return [read(record, MemberRef) for record in await connection.fetch(LIST_RIPE_LOT_OWNERS, now, limit)]
+async def list_ripe_lot_owners(connection: Connection, *, limit: int, now: datetime) -> list[WalletRef]:
+    """In whose wallets pending points wait no longer, one name per lot."""
+    return [read(record, WalletRef) for record in await connection.fetch(LIST_RIPE_LOT_OWNERS, now, limit)]
 
 
-async def read_balance(connection: Connection, member: MemberRef, *, now: datetime) -> Balance | None:
-    return read_if_any(await connection.fetchrow(READ_BALANCE, member.bucket, member.member_id, now), Balance)
+async def read_balance(connection: Connection, key: WalletRef, *, now: datetime) -> Balance | None:
+    record = await connection.fetchrow(READ_BALANCE, key.bucket, key.member_id, now, key.point_type)
+    return read_if_any(record, Balance)
 
 
 async def list_expiring(
-    connection: Connection, member: MemberRef, *, limit: int, now: datetime
+    connection: Connection, key: WalletRef, *, limit: int, now: datetime
 ) -> list[ExpiringPoints]:
-    records = await connection.fetch(LIST_EXPIRING, member.bucket, member.member_id, now, limit)
+    records = await connection.fetch(LIST_EXPIRING, key.bucket, key.member_id, now, limit, key.point_type)
     return [read(record, ExpiringPoints) for record in records]
 
 
 async def list_entries(
-    connection: Connection, member: MemberRef, *, partner_id: UUID, before_seq: int, limit: int
+    connection: Connection, key: WalletRef, *, partner_id: UUID, before_seq: int, limit: int
 ) -> list[ListedEntry]:
     records = await connection.fetch(
-        LIST_ENTRIES, member.bucket, member.member_id, before_seq, partner_id, limit
+        LIST_ENTRIES, key.bucket, key.member_id, before_seq, partner_id, limit, key.point_type
     )
     return [read(record, ListedEntry) for record in records]
 
@@ -283,14 +309,25 @@ async def find_claim(
     return found
 
 
-async def open_reversible(connection: Connection, operation: Operation) -> Reversible:
-    """The count of what is undone, begun at nothing the first time; the wallet's lock covers it."""
-    key = operation.bucket, operation.member_id, operation.id
-    await connection.execute(OPEN_REVERSIBLE, *key, operation.amount_fen, operation.points)
-    return read(await connection.fetchrow(READ_REVERSIBLE, *key), Reversible)
+async def list_own_funders(connection: Connection, partner_id: UUID) -> dict[int, str]:
+    """Their names by number."""
+    return {record["id"]: record["code"] for record in await connection.fetch(LIST_OWN_FUNDERS, partner_id)}
+
+
+async def read_reversible(connection: Connection, operation: Operation) -> Reversible:
+    """How much of it is undone; nothing before the first refund. The wallet's lock covers it."""
+    found = await connection.fetchrow(READ_REVERSIBLE, operation.bucket, operation.member_id, operation.id)
+    return read_if_any(found, Reversible) or Reversible(
+        base_fen=operation.amount_fen, reversed_fen=0, base_points=operation.points, reversed_points=0
+    )
 
 
 async def move_reversible(connection: Connection, operation: Operation, *, fen: int, points: int) -> None:
+    o = operation
     await connection.execute(
-        MOVE_REVERSIBLE, operation.bucket, operation.member_id, operation.id, fen, points
+        MOVE_REVERSIBLE, o.bucket, o.member_id, o.id, o.amount_fen, o.points, fen, points
     )
+
+
+def _columns(keys: Sequence[WalletRef]) -> tuple[list[int], list[int], list[int]]:
+    return [key.bucket for key in keys], [key.member_id for key in keys], [key.point_type for key in keys]

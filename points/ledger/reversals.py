@@ -1,16 +1,34 @@
-"""Reversals: a refund claws back what an order earned, or restores what it spent."""
+"""Reversals: a refund claws back what an order earned, or restores what it spent. Many at a time or one."""
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Self
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from kernel.database import Connection
-from kernel.ids import new_id, to_wire
+from kernel.errors import Refusal
+from kernel.ids import to_wire
 from kernel.outbox import Event, enqueue
 from points.ledger import hold_queries, queries
 from points.ledger.balances import take_all
+from points.ledger.holds import only
 from points.ledger.journal import Journal
-from points.ledger.model import Account, Hold, Lot, Manager, Operation, Reversal, Side, Take
+from points.ledger.model import (
+    Account,
+    Hold,
+    HoldLot,
+    Lot,
+    Manager,
+    Operation,
+    Reversal,
+    ReversalRequest,
+    Reversible,
+    Side,
+    Take,
+    Undoable,
+)
 from points.ledger.rules import (
     OperationNotReversible,
     OperationUnknown,
@@ -38,72 +56,188 @@ async def reverse(
     `operation_id` is an earning's, or a hold's on the spending side. Each `refund_ref` counts once for ever. What was
     granted is reversed, not what today's rules would grant.
     """
-    assert refunded_fen > 0, "the handler's type lets nothing else in"
-    operation, hold = await _find(connection, operation_id, partner_id, side)
-    check_manager(operation.manager, manager)
-    journal = Journal(await queries.lock_wallets(connection, [operation.member]), now=now)
-    # asked only now: under the lock nobody can post it between question and answer
-    if await queries.find_refund(connection, operation, refund_ref=refund_ref) is not None:
-        raise RefundAlreadyPosted(refund_ref=refund_ref)
-    reversible = await queries.open_reversible(connection, operation)
-    points = points_to_reverse(reversible, refunded_fen)
-
-    reversal_id = new_id(now)
-    if hold is None:
-        lots = await queries.list_lots_to_reverse(connection, operation.member, operation_id=operation.id)
-    else:
-        lots = await queries.list_due_lots(connection, [operation.member], now=now)
-    live = journal.settle(lots)
-    journal.record(
-        operation.member,
-        "reverse_earn" if hold is None else "reverse_spend",
-        points=points,
+    request = ReversalRequest(
+        operation_id=operation_id,
         partner_id=partner_id,
-        operation_id=reversal_id,
-        hold_id=None if hold is None else hold.id,
-        reverses=operation.id,
+        side=side,
         refund_ref=refund_ref,
-        amount_fen=refunded_fen,
+        refunded_fen=refunded_fen,
         manager=manager,
     )
-    arrears_added = 0
-    if hold is None:
-        origin = [lot for lot in lots if lot.operation_id == operation.id]
-        arrears_added = _claw_back(journal, reversal_id, live, origin, points)
-    else:
-        await _restore(connection, journal, hold, reversal_id, points, now)
-    await queries.move_reversible(connection, operation, fen=refunded_fen, points=points)
-    await journal.write(connection)
+    return only(await reverse_each(connection, [request], now=now))
 
-    reversal = Reversal(
-        id=reversal_id,
-        points_clawed_back=points if hold is None else 0,
-        points_restored=points if hold is not None else 0,
-        arrears_added=arrears_added,
-        balance=journal.wallet(operation.member).balance,
+
+async def reverse_each(
+    connection: Connection, requests: Sequence[ReversalRequest], *, now: datetime
+) -> list[Reversal | Refusal]:
+    """`reverse` for each request in turn; each is answered for itself, in the order of `requests`."""
+    found: list[Undoable | Refusal] = []
+    for request in requests:
+        try:
+            found.append(await find_undoable(connection, request))
+        except Refusal as refusal:
+            found.append(refusal)
+    undoing = await Undoing.begin(
+        connection, [target for target in found if isinstance(target, Undoable)], now=now
     )
-    await enqueue(connection, [_event(operation, hold, refund_ref, reversal)], now=now)
-    return reversal
+    answers: list[Reversal | Refusal] = []
+    for request, target in zip(requests, found, strict=True):
+        try:
+            answers.append(target if isinstance(target, Refusal) else await undoing.undo(target, request))
+        except Refusal as refusal:  # before anything of it was in the journal
+            answers.append(refusal)
+    await undoing.write()
+    return answers
 
 
-async def _find(
-    connection: Connection, operation_id: UUID, partner_id: UUID, side: Side
-) -> tuple[Operation, Hold | None]:
+async def find_undoable(connection: Connection, request: ReversalRequest) -> Undoable:
     """The operation a refund undoes, and the hold it captured if it was a spend."""
-    operation = await queries.find_operation(connection, operation_id, partner_id=partner_id)
+    partner_id, side = request.partner_id, request.side
+    operation = await queries.find_operation(connection, request.operation_id, partner_id=partner_id)
     # Who may only earn must not name a spend by another kind of id, nor the other way round.
-    if operation is None or (operation.kind == "hold") != (side == "spend"):
+    if operation is None or (operation.kind in ("hold", "spend")) != (side == "spend"):
         raise OperationUnknown
-    if side == "earn":
-        if operation.kind != "earn":
-            raise OperationNotReversible
-        return operation, None
-    hold = (await hold_queries.list_holds(connection, [operation.id]))[operation.id]
-    if hold.state != "captured" or hold.closed_by is None:
-        raise OperationNotReversible(state=hold.state)
-    capture = await queries.find_operation(connection, hold.closed_by, partner_id=partner_id)
-    assert capture is not None, "a captured hold names its capture"
-    return capture, hold
+    hold = None
+    if side == "spend":
+        hold = (await hold_queries.list_holds(connection, [operation.id]))[operation.id]
+        if hold.state != "captured" or hold.closed_by is None:
+            raise OperationNotReversible(state=hold.state)
+        if hold.closed_by != operation.id:
+            operation = await queries.find_operation(connection, hold.closed_by, partner_id=partner_id)
+            assert operation is not None, "a captured hold names its capture"
+    elif operation.kind != "earn":
+        raise OperationNotReversible
+    check_manager(operation.manager, request.manager)
+    return Undoable(operation=operation, hold=hold)
+
+
+class Undoing:
+    """Refunds on one journal. What one of them does, the next one sees; nothing is written before `write`."""
+
+    def __init__(self, connection: Connection, journal: Journal, *, now: datetime) -> None:
+        self._connection = connection
+        self._now = now
+        self.journal = journal
+        self._done: list[tuple[Undoable, ReversalRequest, Reversal]] = []
+        self._counts: dict[UUID, Reversible] = {}
+        self._pinned: dict[UUID, list[HoldLot]] = {}
+        self._restored: list[tuple[Hold, list[Take]]] = []
+
+    @classmethod
+    async def begin(cls, connection: Connection, targets: Sequence[Undoable], *, now: datetime) -> Self:
+        """With the wallets of all of them locked."""
+        wallets = await queries.lock_wallets(connection, [target.wallet for target in targets])
+        return cls(connection, Journal(wallets, now=now), now=now)
+
+    @classmethod
+    async def preview(cls, connection: Connection, targets: Sequence[Undoable], *, now: datetime) -> Self:
+        """With the wallets as they are at this moment; not to be written."""
+        wallets = await queries.list_wallets(connection, [target.wallet for target in targets])
+        return cls(connection, Journal(wallets, now=now), now=now)
+
+    async def undo(self, target: Undoable, request: ReversalRequest) -> Reversal:
+        """Enter one refund in the journal; refused before anything of it is there."""
+        assert request.refunded_fen > 0, "the handler's type lets nothing else in"
+        operation, hold, now = target.operation, target.hold, self._now
+        # asked only now: under the lock nobody can post it between question and answer
+        await self._check_new(operation, request.refund_ref)
+        count = await self._count(operation)
+        points = points_to_reverse(count, request.refunded_fen)
+        if hold is None:
+            lots = await queries.list_lots_to_reverse(
+                self._connection, target.wallet, operation_id=operation.id
+            )
+        else:
+            lots = await queries.list_due_lots(self._connection, [target.wallet], now=now)
+            await self._list_pinned(hold)
+        lots = self.journal.standing(target.wallet, lots)
+        live = self.journal.settle(lots)
+        reversal_id = self.journal.record(
+            operation.member,
+            "reverse_earn" if hold is None else "reverse_spend",
+            points=points,
+            partner_id=operation.partner_id,
+            hold_id=None if hold is None else hold.id,
+            reverses=operation.id,
+            refund_ref=request.refund_ref,
+            amount_fen=request.refunded_fen,
+            manager=request.manager,
+            point_type=operation.point_type,
+        )
+        owed = 0
+        if hold is None:
+            origin = [lot for lot in lots if lot.operation_id == operation.id]
+            owed = _claw_back(self.journal, reversal_id, live, origin, points)
+        else:
+            self._restore(hold, reversal_id, points)
+        self._counts[operation.id] = replace(
+            count,
+            reversed_fen=count.reversed_fen + request.refunded_fen,
+            reversed_points=count.reversed_points + points,
+        )
+        reversal = Reversal(
+            id=reversal_id,
+            points_clawed_back=points if hold is None else 0,
+            points_restored=points if hold is not None else 0,
+            arrears_added=owed,
+            balance=self.journal.wallet(operation.member, operation.point_type).balance,
+        )
+        self._done.append((target, request, reversal))
+        return reversal
+
+    async def write(self) -> None:
+        """Write all of them; their events with them."""
+        if not self._done:
+            return
+        for target, request, reversal in self._done:
+            points = reversal.points_clawed_back + reversal.points_restored
+            await queries.move_reversible(
+                self._connection, target.operation, fen=request.refunded_fen, points=points
+            )
+        for hold, returned in self._restored:
+            await hold_queries.mark_restored(self._connection, hold, returned)
+        await self.journal.write(self._connection)
+        await enqueue(
+            self._connection,
+            [
+                _event(target.operation, target.hold, request.refund_ref, reversal)
+                for target, request, reversal in self._done
+            ],
+            now=self._now,
+        )
+
+    async def _check_new(self, operation: Operation, refund_ref: str) -> None:
+        posted = any(
+            (target.operation.id, request.refund_ref) == (operation.id, refund_ref)
+            for target, request, _ in self._done
+        )
+        if posted or await queries.find_refund(self._connection, operation, refund_ref=refund_ref):
+            raise RefundAlreadyPosted(refund_ref=refund_ref)
+
+    async def _count(self, operation: Operation) -> Reversible:
+        if operation.id not in self._counts:
+            self._counts[operation.id] = await queries.read_reversible(self._connection, operation)
+        return self._counts[operation.id]
+
+    async def _list_pinned(self, hold: Hold) -> None:
+        if hold.id not in self._pinned:
+            self._pinned |= await hold_queries.list_hold_lots(self._connection, [hold])
+
+    def _restore(self, hold: Hold, reversal_id: UUID, points: int) -> None:
+        """To the same lots; a lot that has ended meanwhile gets a child. Arrears are repaid before anything is free."""
+        returned = give_back(self._pinned[hold.id], points)
+        back = {taken.lot.lot_seq: taken.points for taken in returned}
+        self._pinned[hold.id] = [
+            replace(pinned, restored=pinned.restored + back.get(pinned.lot.lot_seq, 0))
+            for pinned in self._pinned[hold.id]
+        ]
+        self._restored.append((hold, returned))
+        alive = [taken for taken in returned if taken.lot.is_live(self._now)]
+        self.journal.post(reversal_id, Account.REDEEMED, Account.AVAILABLE, alive, "restore")
+        renewed = [
+            self.journal.renew(reversal_id, taken) for taken in returned if not taken.lot.is_live(self._now)
+        ]
+        self.journal.repay(reversal_id, [*alive, *renewed])
 
 
 def _claw_back(
@@ -126,24 +260,6 @@ def _claw_back(
     used = {taken.lot.lot_seq for taken in taken_back}
     repaid = journal.repay(reversal_id, take_all([lot for lot in live if lot.lot_seq not in used]))
     return owed - sum(taken.points for taken in repaid)
-
-
-async def _restore(
-    connection: Connection,
-    journal: Journal,
-    hold: Hold,
-    reversal_id: UUID,
-    points: int,
-    now: datetime,
-) -> None:
-    """To the same lots; a lot that has ended meanwhile gets a child. Arrears are repaid before anything is free."""
-    pinned = await hold_queries.list_hold_lots(connection, [hold])
-    returned = give_back(pinned[hold.id], points)
-    alive = [taken for taken in returned if taken.lot.is_live(now)]
-    journal.post(reversal_id, Account.REDEEMED, Account.AVAILABLE, alive, "restore")
-    renewed = [journal.renew(reversal_id, taken) for taken in returned if not taken.lot.is_live(now)]
-    await hold_queries.mark_restored(connection, hold, returned)
-    journal.repay(reversal_id, [*alive, *renewed])
 
 
 def _event(operation: Operation, hold: Hold | None, refund_ref: str, reversal: Reversal) -> Event:

@@ -1,7 +1,7 @@
 """The ledger's decisions: which lots pay, what comes back, what must be refused; no clock, no I/O."""
 
 from collections.abc import Iterable, Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from uuid import UUID
 
 from msgspec.structs import replace
@@ -9,7 +9,7 @@ from msgspec.structs import replace
 from kernel.calendar import rfc3339
 from kernel.errors import Absent, Conflict, Unprocessable
 from points.ledger.model import (
-    VALUE_FEN_E6,
+    POINTS,
     CloseRequest,
     Closing,
     Hold,
@@ -17,12 +17,15 @@ from points.ledger.model import (
     HoldRequest,
     Lot,
     Manager,
+    PointType,
     Reversible,
+    SpendRequest,
     Take,
 )
 
 #: points given back after their lot has expired live this much longer
 RESTORED_GRACE = timedelta(days=30)
+_NEVER = datetime.max.replace(tzinfo=UTC)
 HOLD_TTL_SECONDS_MAX = 7 * 24 * 3600
 
 
@@ -62,6 +65,10 @@ class OperationNotReversible(Conflict):
     """Only an earning or a captured hold can be reversed."""
 
 
+class PointTypeUnknown(Unprocessable):
+    """There is no type of points with this name."""
+
+
 class RefundExceedsOrder(Unprocessable):
     """All refunds together would exceed the amount of the order."""
 
@@ -74,6 +81,12 @@ def check_hold_request(request: HoldRequest) -> None:
     """What the edge's types have already refused to partners must not come from our own side either."""
     assert request.points > 0, "a hold reserves something"
     assert 1 <= request.ttl_seconds <= HOLD_TTL_SECONDS_MAX, "a hold lasts a second to seven days"
+
+
+def check_spend_request(request: SpendRequest) -> None:
+    """As for holds."""
+    assert request.points > 0, "a spend takes something"
+    assert request.order_fen is None or request.order_fen > 0, "refunds are proportional to something"
 
 
 def decide_closing(request: CloseRequest, hold: Hold | None, *, operation_id: UUID, now: datetime) -> Closing:
@@ -89,7 +102,7 @@ def decide_closing(request: CloseRequest, hold: Hold | None, *, operation_id: UU
         raise CaptureExceedsHold(held_points=hold.points)
     if hold.state == "open" and hold.deadline_at <= now:
         raise HoldLapsed(deadline_at=rfc3339(hold.deadline_at))
-    amount_fen = value_fen(spent) if request.order_fen is None else request.order_fen
+    amount_fen = value_fen(spent, hold.point_type) if request.order_fen is None else request.order_fen
     return Closing(hold=hold, state="captured", spent=spent, amount_fen=amount_fen, operation_id=operation_id)
 
 
@@ -108,14 +121,19 @@ def pin(lots: Sequence[Lot], takes: Sequence[Take]) -> list[Lot]:
     ]
 
 
-def value_fen(points: int) -> int:
+def value_fen(points: int, point_type: PointType = POINTS) -> int:
     """What `points` pay for."""
-    return points * VALUE_FEN_E6 // 1_000_000
+    return points * point_type.value_fen_e6 // 1_000_000
 
 
 def cost_fen(takes: Iterable[Take]) -> int:
     """What these points cost their funder; one floor at the end."""
     return sum(take.points * take.lot.unit_cost_e6 for take in takes) // 1_000_000
+
+
+def spend_order(lot: Lot) -> tuple[bool, datetime, int]:
+    """Soonest expiry first, then oldest; no expiry last. The statements that list lots say the same."""
+    return lot.expires_at is None, lot.expires_at or _NEVER, lot.lot_seq
 
 
 def split_expired(lots: Iterable[Lot], now: datetime) -> tuple[list[Lot], list[Lot]]:

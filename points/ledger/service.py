@@ -1,7 +1,17 @@
-"""The ledger as other domains call it: earn, hold, capture, release, reverse, read, prove; and the two sweeps."""
+"""The ledger as other domains call it: earn, hold, spend, give, reverse, adjust, read, prove; and the sweeps."""
 
+from points.ledger.adjustments import (
+    approve_adjustment,
+    expire_adjustments,
+    find_adjustment,
+    list_adjustments,
+    propose_adjustment,
+    reject_adjustment,
+)
 from points.ledger.balances import activate_due, expire_due, list_entries, list_expiring, read_balance
+from points.ledger.dry_runs import preview_earning, preview_spend
 from points.ledger.earnings import find_earning, post_earnings
+from points.ledger.exchanges import exchange_points, list_rates, set_rate
 from points.ledger.explanations import explain_operation, search_operations
 from points.ledger.history import balance_at, balance_on, end_of_day, house_balances_on, list_expiring_at
 from points.ledger.holds import (
@@ -13,7 +23,14 @@ from points.ledger.holds import (
     place_holds,
     release_hold,
 )
-from points.ledger.reversals import reverse
+from points.ledger.point_types import (
+    find_point_type,
+    find_point_types,
+    list_point_types,
+    register_point_type,
+)
+from points.ledger.refunds import preview_refund, refund
+from points.ledger.reversals import reverse, reverse_each
 from points.ledger.rules import (
     CaptureExceedsHold,
     HoldLapsed,
@@ -27,6 +44,7 @@ from points.ledger.rules import (
     value_fen,
 )
 from points.ledger.seals import SealSigner, find_first_day, list_open_days, seal_day, sealing
+from points.ledger.spends import spend_points
 from points.ledger.statements import (
     STATEMENTS,
     check_over,
@@ -35,6 +53,7 @@ from points.ledger.statements import (
     list_open_months,
     list_statements,
 )
+from points.ledger.transfers import end_transfers, find_transfer, send_points
 
 __all__ = [
     "STATEMENTS",
@@ -49,35 +68,57 @@ __all__ = [
     "RefundExceedsOrder",
     "SealSigner",
     "activate_due",
+    "approve_adjustment",
     "balance_at",
     "balance_on",
     "capture_hold",
     "check_over",
     "close_holds",
     "end_of_day",
+    "end_transfers",
+    "exchange_points",
+    "expire_adjustments",
     "expire_due",
     "explain_operation",
+    "find_adjustment",
     "find_earning",
     "find_first_day",
     "find_hold",
+    "find_point_type",
+    "find_point_types",
     "find_statement",
+    "find_transfer",
     "house_balances_on",
     "issuing",
     "lapse_due",
+    "list_adjustments",
     "list_entries",
     "list_expiring",
     "list_expiring_at",
     "list_open_days",
     "list_open_months",
+    "list_point_types",
+    "list_rates",
     "list_statements",
     "place_hold",
     "place_holds",
     "post_earnings",
+    "preview_earning",
+    "preview_refund",
+    "preview_spend",
+    "propose_adjustment",
     "read_balance",
+    "refund",
+    "register_point_type",
+    "reject_adjustment",
     "release_hold",
     "reverse",
+    "reverse_each",
     "seal_day",
     "sealing",
     "search_operations",
+    "send_points",
+    "set_rate",
+    "spend_points",
     "value_fen",
 ]

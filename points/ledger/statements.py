@@ -108,6 +108,12 @@ async def find_statement(connection: Connection, member: MemberRef, *, period: d
         repaid_points=0,
         opening_arrears_points=last.closing_arrears_points,
         owed_points=0,
+        adjusted_in_points=0,
+        adjusted_out_points=0,
+        transferred_in_points=0,
+        transferred_out_points=0,
+        exchanged_in_points=0,
+        exchanged_out_points=0,
         first_seq=last.last_seq + 1,
     )
 

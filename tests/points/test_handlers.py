@@ -11,6 +11,7 @@ from litestar import Litestar, Request, Response
 from litestar.di import Provide
 
 import points.earning.handlers
+import points.earning.handlers_dry_runs
 import points.ledger.handlers
 import points.membership.handlers
 from kernel.caller import Caller, ConsentMissing, MemberRef, MemberUnknown
@@ -21,7 +22,8 @@ from kernel.pages import CursorSeal
 from kernel.problem import status_of, to_problem
 from kernel.together import Asked, I, Kind, O
 from points.ledger.explanation_queries import SEARCH_OPERATIONS
-from points.ledger.service import expire_due, search_operations
+from points.ledger.model import POINTS
+from points.ledger.service import end_transfers, expire_due, search_operations, set_rate
 from points.membership.service import grant_entitlement
 
 Bank = Any
@@ -29,6 +31,7 @@ BASE = "https://bank.example"
 SCOPES = frozenset({"points:earn", "points:spend", "members:read", "entitlements:write"})
 ROUTES = [
     *points.earning.handlers.routes,
+    *points.earning.handlers_dry_runs.routes,
     *points.ledger.handlers.routes,
     *points.membership.handlers.routes,
 ]
@@ -247,7 +250,8 @@ async def test_a_checkout_from_quote_to_refund(desk: Desk) -> None:
     await desk.enrol("ann")
     await desk.earn("ann", "order-1", 500)
     quote = await desk.post("/v1/points/quotes", {"member": "ann", "order_amount_fen": 300})
-    assert quote == (200, {"max_points": 300, "value_fen": 300, "points_per_yuan": 100})
+    told = {"max_points": 300, "value_fen": 300, "points_per_yuan": 100, "point_type": "tessera"}
+    assert quote == (200, told)
     quote = await desk.post("/v1/points/quotes", {"member": "ann", "order_amount_fen": 90_000})
     assert quote[1]["max_points"] == 500
 
@@ -342,6 +346,7 @@ async def test_points_are_told_with_what_ends_next(desk: Desk) -> None:
         "arrears_points": 0,
         "expiring": [{"points": 10, "expires_at": "2028-11-30T16:00:00Z"}],
         "as_of": "2026-11-20T04:00:00Z",
+        "point_type": "tessera",
     }
     desk.now += timedelta(days=900)
     assert (await desk.get("/v1/members/ann/points"))[1]["available_points"] == 0
@@ -520,3 +525,308 @@ async def test_staff_find_operations_by_any_number_of_a_partner(desk: Desk) -> N
     await desk.connection.execute("SET LOCAL enable_seqscan = off")
     plan = await desk.connection.fetch(f"EXPLAIN {SEARCH_OPERATIONS}", "order-1", desk.bank.partner_id, 10)
     assert any("ledger_operation_reference" in line[0] for line in plan)
+
+
+async def test_a_spend_is_a_hold_that_is_over(desk: Desk) -> None:
+    await desk.enrol("ann")
+    await desk.earn("ann", "order-1", 500)
+    status, spent = await desk.post(
+        "/v1/points/spends", {"member": "ann", "points": 300, "order_ref": "o", "order_fen": 1_000}
+    )
+    hold_id = spent.pop("id")
+    assert (status, spent) == (
+        201,
+        {
+            "state": "captured",
+            "points": 300,
+            "captured_points": 300,
+            "value_fen": 300,
+            "order_ref": "o",
+            "point_type": "tessera",
+        },
+    )
+    assert (await desk.get(f"/v1/points/holds/{hold_id}"))[1]["state"] == "captured"
+    refund = {"operation_id": hold_id, "refund_ref": "r", "refunded_fen": 500}
+    assert (await desk.post("/v1/points/reversals", refund))[1]["points_restored"] == 150
+    _, explained = await desk.get(f"/v1/points/operations/{hold_id}")
+    assert (explained["kind"], explained["hold_state"], explained["reversed_points"]) == (
+        "spend",
+        "captured",
+        150,
+    )
+    assert explained["movements"] == [{"movement": "spent", "points": 300}]
+    assert [(lot["move"], lot["points"]) for lot in explained["lots"]] == [("spend", 300)]
+
+
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        ("/v1/points/spends", {"points": 1, "order_ref": "o"}),
+        ("/v1/points/holds", {"points": 1, "order_ref": "o"}),
+        ("/v1/points/quotes", {"order_amount_fen": 1}),
+        ("/v1/points/dry_runs/spend", {"points": 1}),
+    ],
+)
+async def test_an_unknown_type_of_points_is_refused(desk: Desk, path: str, body: dict[str, Any]) -> None:
+    await desk.enrol("ann")
+    for name in ("gold", "nul\0"):
+        status, problem = await desk.post(path, body | {"member": "ann", "point_type": name})
+        assert (status, problem["code"]) == (422, "point_type_unknown")
+    status, problem = await desk.get("/v1/members/ann/points?point_type=gold")
+    assert (status, problem["code"]) == (422, "point_type_unknown")
+
+
+async def test_points_of_another_type_are_another_wallet(desk: Desk) -> None:
+    member = await desk.enrol("ann")
+    miles = await desk.bank.register_type(desk.connection)
+    await desk.earn("ann", "order-1", 500)
+    _, points = await desk.get("/v1/members/ann/points?point_type=miles")
+    assert (points["available_points"], points["point_type"], points["expiring"]) == (0, "miles", [])
+    await desk.bank.adjust(desk.connection, member, 40, point_type=miles)
+    _, quote = await desk.post(
+        "/v1/points/quotes", {"member": "ann", "order_amount_fen": 104, "point_type": "miles"}
+    )
+    assert quote == {"max_points": 20, "value_fen": 100, "points_per_yuan": 20, "point_type": "miles"}
+    _, hold = await desk.post(
+        "/v1/points/holds", {"member": "ann", "points": 20, "order_ref": "o", "point_type": "miles"}
+    )
+    assert (hold["value_fen"], hold["point_type"]) == (100, "miles")
+    assert (await desk.get(f"/v1/points/holds/{hold['id']}"))[1] == hold
+    _, captured = await desk.post(f"/v1/points/holds/{hold['id']}/capture", {"points": 7})
+    assert captured["value_fen"] == 35
+    _, points = await desk.get("/v1/members/ann/points?point_type=miles")
+    assert points["available_points"] == 33
+    _, entries = await desk.get("/v1/members/ann/points/entries?point_type=miles")
+    assert {entry["kind"] for entry in entries["data"]} == {"hold", "capture"}
+
+
+async def test_batches_answer_every_item_for_itself(desk: Desk) -> None:
+    await desk.enrol("ann")
+    await desk.earn("ann", "order-1", 500)
+    wish = {"member": "ann", "points": 200, "order_ref": "o"}
+    items = [
+        wish,
+        wish | {"member": "bob"},
+        wish | {"points": 0},
+        "x",
+        wish | {"order_ref": "\0"},
+        wish,
+        wish,
+    ]
+    for kind in ("spends", "holds"):
+        status, answer = await desk.post(f"/v1/points/{kind}/batch", {"items": items})
+        assert status == 200
+        expected = (
+            [201, 404, 422, 422, 422, 201, 409] if kind == "spends" else [409, 404, 422, 422, 422, 409, 409]
+        )
+        assert [result["status"] for result in answer["results"]] == expected
+        if kind == "spends":
+            spent = [result["result"]["id"] for result in answer["results"] if "result" in result]
+    undo = {"refund_ref": "r", "refunded_fen": 200}
+    status, answer = await desk.post(
+        "/v1/points/reversals/batch",
+        {
+            "items": [
+                undo | {"operation_id": spent[0]},
+                undo | {"operation_id": spent[0]},
+                undo | {"member": "ann", "kind": "purchase", "source_ref": "order-1"},
+                undo | {"operation_id": spent[1], "refunded_fen": 201},
+                undo,
+            ]
+        },
+    )
+    results = answer["results"]
+    assert [result["status"] for result in results] == [201, 409, 201, 422, 422]
+    assert [result["problem"]["code"] for result in results if "problem" in result] == [
+        "refund_already_posted",
+        "refund_exceeds_order",
+        "reversal_target_unclear",
+    ]
+    assert results[2]["result"]["balance"]["available_points"] == 298
+    _, answer = await desk.post("/v1/points/holds/batch", {"items": [wish | {"points": 50}] * 3})
+    holds = [result["result"]["id"] for result in answer["results"]]
+    _, answer = await desk.post(
+        "/v1/points/captures/batch",
+        {
+            "items": [
+                {"id": holds[0], "points": 20},
+                {"id": holds[0]},
+                {"id": holds[1], "points": 51},
+                {"id": "x"},
+            ]
+        },
+    )
+    assert [result["status"] for result in answer["results"]] == [200, 409, 422, 404]
+    assert answer["results"][0]["result"]["released_points"] == 30
+    _, answer = await desk.post(
+        "/v1/points/releases/batch", {"items": [{"id": holds[1]}, {"id": holds[0]}, {"ids": holds}]}
+    )
+    assert [result["status"] for result in answer["results"]] == [200, 409, 422]
+    assert await desk.bank.audit(desk.connection, desk.subjects.members["ann"]) == []
+    assert await desk.bank.contradictions(desk.connection) == []
+
+
+async def test_one_refund_undoes_both_sides(desk: Desk) -> None:
+    await desk.enrol("ann")
+    await desk.earn("ann", "before", 50)
+    spend = {"member": "ann", "points": 40, "order_ref": "order-1", "order_fen": 10_000}
+    _, spent = await desk.post("/v1/points/spends", spend)
+    earned = await desk.earn("ann", "order-1", 96)
+    refund = {
+        "refund_ref": "r",
+        "refunded_fen": 5_000,
+        "spend": {"id": spent["id"]},
+        "earning": {"member": "ann", "kind": "purchase", "source_ref": "order-1", "refunded_fen": 4_800},
+    }
+    status, preview = await desk.post("/v1/points/dry_runs/refund", refund)
+    assert status == 200
+    assert [(lot["move"], lot["points"], lot["funder"]) for lot in preview["lots"]] == [
+        ("restore", 20, "bank"),
+        ("claw", 48, "bank"),
+    ]
+    status, done = await desk.post("/v1/points/refunds", refund)
+    assert (status, done["points_restored"], done["points_clawed_back"]) == (201, 20, 48)
+    assert (preview["points_restored"], preview["points_clawed_back"]) == (20, 48)
+    assert done["balance"] == preview["balance"]
+    status, problem = await desk.post("/v1/points/refunds", refund)
+    assert (status, problem["code"]) == (409, "refund_already_posted")
+    status, problem = await desk.post(
+        "/v1/points/refunds", refund | {"refund_ref": "s", "earning": {"operation_id": spent["id"]}}
+    )
+    assert (status, problem["code"]) == (422, "reversal_target_unclear")
+    for scopes in ({"points:earn"}, {"points:spend"}):
+        desk.scopes = frozenset(scopes)
+        status, problem = await desk.post(
+            "/v1/points/refunds", refund | {"refund_ref": "s", "earning": {"operation_id": earned["id"]}}
+        )
+        assert (status, problem["code"]) == (403, "insufficient_scope")
+
+
+async def everything(desk: Desk) -> list[Any]:
+    """Every row of the books, and the sequences behind them."""
+    tables = await desk.connection.fetch(
+        "SELECT tablename FROM pg_tables WHERE tablename ~ '^(ledger|outbox|kernel|audit)_' ORDER BY 1"
+    )
+    rows = [
+        await desk.connection.fetch(f"SELECT t::text FROM {table[0]} AS t ORDER BY t::text")
+        for table in tables
+    ]
+    return [
+        *rows,
+        await desk.connection.fetch("SELECT sequencename, last_value FROM pg_sequences ORDER BY 1"),
+    ]
+
+
+async def test_a_dry_run_says_what_happens_then_and_changes_nothing(desk: Desk) -> None:
+    member = await desk.enrol("ann")
+    for days in (300, None, 30, 1):
+        expires_in = None if days is None else timedelta(days=days)
+        await desk.bank.earn(desk.connection, member, 100, expires_in=expires_in)
+    desk.now += timedelta(days=1)
+    before = await everything(desk)
+    status, preview = await desk.post("/v1/points/dry_runs/spend", {"member": "ann", "points": 250})
+    assert (status, preview["value_fen"], preview["balance"]["available_points"]) == (200, 250, 50)
+    problem = await desk.post("/v1/points/dry_runs/spend", {"member": "ann", "points": 301})
+    assert (problem[0], problem[1]["available_points"]) == (409, 300)
+    assert await everything(desk) == before
+    for path in ("holds", "spends"):
+        savepoint = desk.connection.transaction()
+        await savepoint.start()
+        _, taken = await desk.post(f"/v1/points/{path}", {"member": "ann", "points": 250, "order_ref": "o"})
+        _, explained = await desk.get(f"/v1/points/operations/{taken['id']}")
+        moved = sorted((lot["lot_id"], lot["points"], lot["expires_at"]) for lot in explained["lots"])
+        told = sorted((lot["lot_id"], lot["points"], lot["expires_at"]) for lot in preview["lots"])
+        assert told == moved
+        await savepoint.rollback()
+
+
+async def test_a_dry_run_hides_who_else_pays(desk: Desk) -> None:
+    member = await desk.enrol("ann")
+    own, foreign = [
+        await desk.connection.fetchval(
+            "INSERT INTO ledger_funder (code, kind, partner_id) VALUES ($1, 'partner', $2) RETURNING id",
+            code,
+            partner_id,
+        )
+        for code, partner_id in (("partner:own", desk.bank.partner_id), ("partner:else", uuid4()))
+    ]
+    for funder_id in (own, foreign, 1):
+        await desk.bank.earn(desk.connection, member, 10, funder_id=funder_id)
+    _, preview = await desk.post("/v1/points/dry_runs/spend", {"member": "ann", "points": 30})
+    assert [lot["funder"] for lot in preview["lots"]] == ["partner:own", None, "bank"]
+
+
+async def test_a_dry_run_of_an_earning_gives_the_answer_of_the_real_one(desk: Desk) -> None:
+    await desk.enrol("ann")
+    earned = await desk.earn("ann", "order-1", 100)
+    await desk.post("/v1/points/spends", {"member": "ann", "points": 100, "order_ref": "o"})
+    await desk.post(
+        "/v1/points/reversals", {"operation_id": earned["id"], "refund_ref": "r", "refunded_fen": 10_000}
+    )
+    before = await everything(desk)
+    status, preview = await desk.post("/v1/points/dry_runs/earn", desk.activity("ann", "order-2", 130))
+    assert await everything(desk) == before
+    real = await desk.earn("ann", "order-2", 130)
+    assert (status, preview["points"], preview["balance"]) == (200, 130, real["balance"])
+    for told, done in zip(preview["components"], real["components"], strict=True):
+        assert {name: told[name] for name in done if name != "lot_id"} == {
+            name: done[name] for name in done if name != "lot_id"
+        }
+    status, problem = await desk.post("/v1/points/dry_runs/earn", desk.activity("ann", "order-2", 130))
+    assert (status, problem["code"], problem["operation_id"]) == (409, "source_already_earned", real["id"])
+
+
+async def test_a_transfer_over_http(desk: Desk) -> None:
+    await desk.enrol("ann")
+    await desk.enrol("bob")
+    await desk.earn("ann", "order-1", 100)
+    body = {"from": "ann", "to": "bob", "points": 60, "transfer_ref": "t"}
+    status, sent = await desk.post("/v1/points/transfers", body)
+    assert (status, sent["state"], sent["ended_at"]) == (201, "sent", None)
+    assert sent["id"].startswith("trf_")
+    assert await end_transfers(desk.connection, desk.subjects, limit=9, now=desk.now) == 1
+    _, found = await desk.get(f"/v1/points/transfers/{sent['id']}")
+    assert (found["state"], found["points"]) == ("arrived", 60)
+    assert (await desk.get("/v1/members/bob/points"))[1]["available_points"] == 60
+    for change, answer in (
+        ({}, (409, "transfer_already_sent")),
+        ({"to": "ann"}, (422, "transfer_to_oneself")),
+        ({"to": "cid"}, (404, "member_not_found")),
+        ({"from": "unwilling"}, (403, "consent_missing")),
+        ({"to": "unwilling"}, (403, "consent_missing")),
+        ({"transfer_ref": "u"}, (409, "insufficient_points")),
+        ({"transfer_ref": "u", "points": 1_000_001}, (422, "transfer_too_large")),
+    ):
+        status, problem = await desk.post("/v1/points/transfers", body | change)
+        assert (status, problem["code"]) == answer
+    desk.bank.partner_id = uuid4()
+    assert (await desk.get(f"/v1/points/transfers/{sent['id']}"))[1]["code"] == "transfer_not_found"
+
+
+async def test_an_exchange_over_http(desk: Desk) -> None:
+    await desk.enrol("ann")
+    miles = await desk.bank.register_type(desk.connection)
+    await desk.earn("ann", "order-1", 100)
+    body = {"member": "ann", "from_type": "tessera", "to_type": "miles", "points": 25, "exchange_ref": "x"}
+    status, problem = await desk.post("/v1/points/exchanges", body)
+    assert (status, problem["code"]) == (409, "exchange_rate_missing")
+    await set_rate(
+        desk.connection,
+        from_type=POINTS,
+        to_type=miles,
+        numerator=1,
+        denominator=10,
+        valid_from=desk.now,
+        by="admin:ann",
+        now=desk.now,
+    )
+    status, done = await desk.post("/v1/points/exchanges", body)
+    assert (status, done["taken_points"], done["given_points"]) == (201, 20, 2)
+    assert (done["from_balance"]["available_points"], done["to_balance"]["available_points"]) == (80, 2)
+    _, explained = await desk.get(f"/v1/points/operations/{done['id']}")
+    assert explained["movements"] == [
+        {"movement": "exchanged_out", "points": 20},
+        {"movement": "exchanged_in", "points": 2},
+    ]
+    status, problem = await desk.post("/v1/points/exchanges", body)
+    assert (status, problem["code"], problem["operation_id"]) == (409, "exchange_already_posted", done["id"])

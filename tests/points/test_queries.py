@@ -4,16 +4,24 @@ from types import ModuleType
 
 import pytest
 
+import points.ledger.adjustment_queries
+import points.ledger.exchange_queries
 import points.ledger.explanation_queries
 import points.ledger.history_queries
 import points.ledger.hold_queries
+import points.ledger.point_type_queries
 import points.ledger.proof_queries
 import points.ledger.queries
+import points.ledger.transfer_queries
 import points.membership.queries
 from kernel.database import Connection
 
 MODULES = (
     points.ledger.queries,
+    points.ledger.adjustment_queries,
+    points.ledger.exchange_queries,
+    points.ledger.point_type_queries,
+    points.ledger.transfer_queries,
     points.ledger.hold_queries,
     points.ledger.history_queries,
     points.ledger.proof_queries,

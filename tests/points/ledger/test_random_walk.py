@@ -13,6 +13,8 @@ from kernel.calendar import business_date
 from kernel.database import Connection, Pool
 from kernel.errors import Refusal
 from points.ledger import service
+from points.ledger.deeds import RefundPart, TransferRequest
+from points.ledger.model import POINTS as TESSERA
 from points.ledger.model import Balance, Side
 
 MakeBank = Callable[[datetime], Any]
@@ -32,6 +34,10 @@ STEPS = st.one_of(
     st.tuples(st.just("release"), st.integers(0, 9)),
     st.tuples(st.just("refund_earning"), st.integers(0, 9), st.integers(1, 12_000)),
     st.tuples(st.just("refund_spend"), st.integers(0, 9), st.integers(1, 120)),
+    st.tuples(st.just("spend"), POINTS),
+    st.tuples(st.just("refund_both"), st.integers(0, 9), st.integers(0, 9), st.integers(1, 120)),
+    st.tuples(st.just("adjust"), st.integers(-80, 80).filter(bool)),
+    st.tuples(st.just("give"), POINTS, st.booleans()),
     st.tuples(st.just("wait"), st.sampled_from([1, 90, 3_600, 86_400 * 3, 86_400 * 20])),
     st.tuples(st.just("lapse")),
     st.tuples(st.just("expire")),
@@ -84,6 +90,25 @@ class Walk:
                 await self.refund("earn", self.earnings[which % len(self.earnings)], fen)
             case ("refund_spend", which, fen) if self.holds:
                 await self.refund("spend", self.holds[which % len(self.holds)], fen)
+            case ("spend", points):
+                spent = await bank.spend_at_once(connection, member, points, now=self.now)
+                self.holds.append(spent.id)
+            case ("refund_both", earned, spent, fen) if self.earnings and self.holds:
+                self.refunds += 1
+                await service.refund(
+                    connection,
+                    spend=RefundPart(operation_id=self.holds[spent % len(self.holds)], refunded_fen=fen),
+                    earning=RefundPart(
+                        operation_id=self.earnings[earned % len(self.earnings)], refunded_fen=fen
+                    ),
+                    refund_ref=f"r{self.refunds}",
+                    now=self.now,
+                    **partner,
+                )
+            case ("adjust", points):
+                await bank.adjust(connection, member, points, now=self.now)
+            case ("give", points, arrives):
+                await self.give(member, points, arrives)
             case ("wait", seconds):
                 self.now += timedelta(seconds=seconds)
             case ("lapse",):
@@ -93,6 +118,25 @@ class Walk:
                 book = service.expire_due if sweep == "expire" else service.activate_due
                 await book(connection, limit=50, now=self.now)
                 assert await service.read_balance(connection, member, now=self.now) == before
+
+    async def give(self, member: Any, points: int, arrives: bool) -> None:
+        """Sent to somebody else, who gives it back at once; or sent to somebody who does not take it."""
+        self.refunds += 1
+        other = await self.bank.enrol(self.connection)
+        for sender, receiver in ((member, other), (other, member)):
+            request = TransferRequest(
+                sender=sender,
+                receiver=receiver,
+                partner_id=self.bank.partner_id,
+                points=points,
+                transfer_ref=f"t{self.refunds}",
+                point_type=TESSERA,
+            )
+            await service.send_points(self.connection, request, now=self.now)
+            subjects = self.bank.everybody if arrives else self.bank.nobody
+            assert await service.end_transfers(self.connection, subjects, limit=9, now=self.now) == 1
+            if not arrives:
+                return
 
     async def refund(self, side: Side, operation_id: UUID, fen: int) -> None:
         self.refunds += 1

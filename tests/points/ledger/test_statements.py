@@ -11,7 +11,8 @@ from kernel import jobs
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from points.ledger import service
-from points.ledger.model import Statement
+from points.ledger.deeds import ExchangeRequest, TransferRequest
+from points.ledger.model import POINTS, Statement
 from points.ledger.statements import EarlierMonthOpen, PeriodNotOver
 
 Bank = Any
@@ -92,6 +93,64 @@ async def test_every_kind_of_entry_has_its_own_line(bank: Bank, connection: Conn
     assert stated.expired_points + stated.clawed_points == 570 + 50 - 250 - 30 - stated.closing_points
     assert stated.closing_held_points == kept.points == stated.closing_points, "what is held is still owned"
     assert stated.opening_points == stated.opening_arrears_points == 0
+
+
+async def test_what_else_happens_has_lines_of_its_own_and_a_quiet_month_has_none(
+    bank: Bank, connection: Connection
+) -> None:
+    member, other = await bank.enrol(connection), await bank.enrol(connection)
+    miles = await bank.register_type(connection)
+    await bank.earn(connection, member, 500)
+    await bank.spend_at_once(connection, member, 20)
+    for points in (30, -12):
+        await bank.adjust(connection, member, points)
+    for points, consents in ((50, bank.everybody), (7, bank.nobody)):
+        request = TransferRequest(
+            sender=member,
+            receiver=other,
+            partner_id=bank.partner_id,
+            points=points,
+            transfer_ref=f"t{points}",
+            point_type=POINTS,
+        )
+        await service.send_points(connection, request, now=bank.now)
+        await service.end_transfers(connection, consents, limit=9, now=bank.now)
+    await service.set_rate(
+        connection,
+        from_type=POINTS,
+        to_type=miles,
+        numerator=1,
+        denominator=10,
+        valid_from=bank.now,
+        by="admin:ann",
+        now=bank.now,
+    )
+    exchange = ExchangeRequest(
+        member=member,
+        partner_id=bank.partner_id,
+        from_type=POINTS,
+        to_type=miles,
+        points=101,
+        exchange_ref="x",
+    )
+    await service.exchange_points(connection, exchange, now=bank.now)
+    await issue(connection, NOVEMBER)
+    (stated,) = await statements(connection, member)
+    figures = (
+        (stated.spent_points, stated.adjusted_in_points, stated.adjusted_out_points),
+        (stated.transferred_in_points, stated.transferred_out_points),
+        (stated.exchanged_in_points, stated.exchanged_out_points),
+        stated.closing_points,
+    )
+    assert figures == ((20, 30, 12), (7, 57), (0, 100), 500 - 20 + 30 - 12 - 57 + 7 - 100)
+    views = ("books_i40_statement_is_its_entries", "books_i41_statements_follow_each_other")
+    for view in views:
+        assert await connection.fetch(f"SELECT FROM {view} WHERE member_id = $1", member.member_id) == []
+    await issue(connection, DECEMBER)
+    quiet = await service.find_statement(connection, member, period=DECEMBER)
+    assert quiet is not None
+    assert quiet.opening_points == quiet.closing_points == stated.closing_points
+    assert (quiet.adjusted_in_points, quiet.transferred_out_points, quiet.exchanged_out_points) == (0, 0, 0)
 
 
 @pytest.mark.parametrize("now", [MIDNIGHT - TICK, MIDNIGHT, MIDNIGHT + timedelta(minutes=10) - TICK])
@@ -227,7 +286,7 @@ async def test_a_kind_of_entry_that_no_statement_knows_stops_the_job(
     member = await bank.enrol(connection)
     await bank.earn(connection, member, 10)
     await connection.execute(
-        "INSERT INTO ledger_entry SELECT bucket, member_id, point_type, 2, operation_id, 13, 1, 5, funder_id, 0, 15, 0, 0, 0,"
+        "INSERT INTO ledger_entry SELECT bucket, member_id, point_type, 2, operation_id, 12, 1, 5, funder_id, 0, 15, 0, 0, 0,"
         " recorded_at, business_on, hash FROM ledger_entry WHERE member_id = $1",
         member.member_id,
     )
