@@ -35,6 +35,8 @@ class Scene:
     house: House
     partner: Partner
     customer: Customer
+    #: to whom points may be given
+    friend: Customer
     #: by the partner's own number
     wire: dict[str, str] = field(default_factory=dict)
 
@@ -212,6 +214,54 @@ def refund_spend(scene: Scene, ref: str, refund_ref: str, fen: int) -> Deed:
         return 201, told | {"balance": wallet.balance(now)}
 
     return Deed("/v1/points/reversals", _refund(scene, ref, refund_ref, fen), tell)
+
+
+def spend(scene: Scene, ref: str, points: int, order_fen: int | None) -> Deed:
+    now = scene.now
+
+    def tell(wallet: Wallet) -> Expected:
+        wallet.spend(ref, points, order_fen=order_fen, now=now)
+        return 201, {"state": "captured", "points": points, "captured_points": points, "order_ref": ref}
+
+    body: dict[str, Any] = {"member": scene.customer.sub, "points": points, "order_ref": ref}
+    if order_fen is not None:
+        body["order_fen"] = order_fen
+    return Deed("/v1/points/spends", body, tell, name=ref)
+
+
+def refund_both(scene: Scene, spent: str, earned: str, refund_ref: str, fen: int) -> Deed:
+    now = scene.now
+
+    def tell(wallet: Wallet) -> Expected:
+        restored, clawed, owed = wallet.refund_both(spent, earned, refund_ref, fen, now=now)
+        told = {"points_clawed_back": clawed, "points_restored": restored, "arrears_added": owed}
+        return 201, told | {"balance": wallet.balance(now)}
+
+    sides = {"spend": {"id": scene.wire[spent]}, "earning": {"operation_id": scene.wire[earned]}}
+    return Deed("/v1/points/refunds", {"refund_ref": refund_ref, "refunded_fen": fen} | sides, tell)
+
+
+def transfer(scene: Scene, ref: str, points: int) -> Deed:
+    now = scene.now
+
+    def tell(wallet: Wallet) -> Expected:
+        wallet.send(ref, points, now=now)
+        return 201, {"state": "sent", "points": points, "transfer_ref": ref}
+
+    body = {"from": scene.customer.sub, "to": scene.friend.sub, "points": points, "transfer_ref": ref}
+    return Deed("/v1/points/transfers", body, tell)
+
+
+def arrive_all(scene: Scene) -> Sweep:
+    now = scene.now
+
+    async def run(house: House) -> None:
+        done = 1
+        while done:
+            async with transaction(house.desk) as connection:
+                done = await ledger.end_transfers(connection, house.runtime.subjects, limit=100, now=now)
+
+    return Sweep(run, lambda wallet: wallet.end_transfers(now=now))
 
 
 def lapse_all(scene: Scene) -> Sweep:

@@ -5,7 +5,7 @@ it is are given, at the seams where the process would ask the token and the data
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC, date, datetime, timedelta
 from typing import Any, TypeVar, cast
@@ -163,7 +163,7 @@ class House:
             partner_id=partner.id,
             member=member,
             scopes=[scope for scope, told in SCOPES.items() if told.needs_consent],
-            ends_on=date(2099, 12, 31),
+            ends_on=date(9999, 12, 31),
             now=now,
         )
         return Customer(member=member, sub=sub)
@@ -198,10 +198,10 @@ class House:
         )
         return killed
 
-    async def broken_sentences_of(self, member: MemberRef) -> dict[str, list[dict[str, Any]]]:
-        """What the check of recent days finds about one member."""
+    async def broken_sentences_of(self, members: Sequence[MemberRef]) -> dict[str, list[dict[str, Any]]]:
+        """What the check of recent days finds about these members."""
         async with transaction(self.desk) as connection:
-            found = await books_recent.look_at(connection, [member], business_date(NOW))
+            found = await books_recent.look_at(connection, members, business_date(NOW))
         return {
             finding.view: finding.rows
             for finding in found

@@ -5,6 +5,7 @@ ended are simply not there; whether anybody has booked that yet is of no interes
 """
 
 from collections.abc import Callable, Iterable
+from copy import deepcopy
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta, timezone
 
@@ -95,10 +96,20 @@ class Earning(Deal):
     lots: list[Lot] = field(default_factory=list)
 
 
-class Wallet:
-    """One member's points."""
+@dataclass
+class Transfer:
+    """Points on their way to the friend: of which lots, and how many."""
 
-    def __init__(self) -> None:
+    sent: list[tuple[Lot, int]]
+    state: str = "sent"
+
+
+class Wallet:
+    """One member's points, and those of a friend to whom they may be given."""
+
+    def __init__(self, friend: "Wallet | None" = None) -> None:
+        self.friend = friend
+        self.transfers: dict[str, Transfer] = {}
         #: in the order in which they were granted
         self.lots: list[Lot] = []
         self.holds: dict[str, Hold] = {}
@@ -145,6 +156,42 @@ class Wallet:
         for pin in pins:
             pin.lot.held += pin.points
         self.holds[name] = Hold(points=points, deadline=deadline, pins=pins)
+
+    def spend(self, name: str, points: int, *, order_fen: int | None, now: datetime) -> None:
+        """As a hold that is captured when it is placed."""
+        self.hold(name, points, deadline=now + timedelta(seconds=1), now=now)
+        self.capture(name, None, order_fen=order_fen, now=now)
+
+    def send(self, name: str, points: int, *, now: datetime) -> None:
+        """They leave at once, and are nobody's until they arrive."""
+        if points > self.available(now):
+            raise Refused("insufficient_points")
+        sent = take(self._in_spend_order(now), points, now)
+        for lot, taken in sent:
+            lot.left -= taken
+        self.transfers[name] = Transfer(sent=sent)
+
+    def end_transfers(self, *, now: datetime) -> None:
+        """With the friend they live as long as they would have; where nothing of them lives any more they come back."""
+        assert self.friend is not None
+        for transfer in self.transfers.values():
+            if transfer.state != "sent":
+                continue
+            alive = any(lot.lives(now) for lot, _ in transfer.sent)
+            transfer.state = "arrived" if alive else "returned"
+            home = self.friend if alive else self
+            made = [Lot(funder=lot.funder, points=n, left=n, ends=lot.ends) for lot, n in transfer.sent]
+            home.lots.extend(made)
+            home._repay([(lot, lot.free(now)) for lot in made])
+
+    def refund_both(
+        self, name: str, ref: str, refund: str, fen: int, *, now: datetime
+    ) -> tuple[int, int, int]:
+        """(restored, clawed back, newly owed): what comes back first pays for what is taken; both or neither."""
+        trial = deepcopy(self)
+        trial.refund_spend(name, refund, fen, now=now)
+        trial.refund_earning(ref, refund, fen, now=now)
+        return self.refund_spend(name, refund, fen, now=now), *self.refund_earning(ref, refund, fen, now=now)
 
     def capture(self, name: str, points: int | None, *, order_fen: int | None, now: datetime) -> int:
         """What ends soonest is spent, the rest is free again; returns the points spent."""

@@ -4,7 +4,7 @@ import asyncio
 import os
 from collections.abc import Callable, Generator
 from copy import deepcopy
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
@@ -17,6 +17,8 @@ from exactness import deeds
 from exactness.deeds import Deed, Scene, Sweep
 from exactness.house import Answer, House, Loop, open_house
 from exactness.model import Lot, Wallet
+from kernel.calendar import rfc3339
+from kernel.caller import MemberRef
 from kernel.database import transaction
 from kernel.supervisor import Endpoints
 from points.ledger import service as ledger
@@ -43,7 +45,10 @@ GRANTS = st.lists(
 #: what may be asked at once or be killed, the place of what it is about, and its figures
 ACTS = st.tuples(
     st.sampled_from(
-        ["earn", "hold", "batch", "capture", "release", "refund_spend", "refund_earning", "lapse", "expire"]
+        [
+            *("earn", "hold", "batch", "spend", "transfer", "capture", "capture", "release"),
+            *("refund_spend", "refund_earning", "refund_both", "lapse", "expire", "arrive"),
+        ]
     ),
     PLACE,
     FEN,
@@ -70,15 +75,15 @@ class Machine(RuleBasedStateMachine):
 
     def __init__(self) -> None:
         super().__init__()
-        self.wallet = Wallet()
+        self.wallet = Wallet(friend=Wallet())
         self.done: list[tuple[Deed, Answer]] = []
         self.names = 0
         self.scene = self.run(self._begin)
 
     async def _begin(self) -> Scene:
         partner = await self.house.register()
-        [customer] = await self.house.enrol(partner)
-        return Scene(self.house, partner, customer)
+        customer, friend = await self.house.enrol(partner, count=2)
+        return Scene(self.house, partner, customer, friend)
 
     # What is asked
 
@@ -136,6 +141,24 @@ class Machine(RuleBasedStateMachine):
     def refund_spend(self, place: int, fen: int) -> None:
         if name := self.known("hold", place):
             self.step(deeds.refund_spend(self.scene, name, self.name(), fen))
+
+    @rule(points=POINTS, order_fen=st.none() | st.just(30_000))
+    def spend(self, points: int, order_fen: int | None) -> None:
+        self.step(deeds.spend(self.scene, self.name(), points, order_fen))
+
+    @rule(place=PLACE, other=PLACE, fen=REFUND)
+    def refund_both(self, place: int, other: int, fen: int) -> None:
+        spent, earned = self.known("hold", place), self.known("earning", other)
+        if spent and earned:
+            self.step(deeds.refund_both(self.scene, spent, earned, self.name(), fen))
+
+    @rule(points=POINTS)
+    def transfer(self, points: int) -> None:
+        self.step(deeds.transfer(self.scene, self.name(), points))
+
+    @rule()
+    def arrive(self) -> None:
+        self.step(deeds.arrive_all(self.scene))
 
     @rule()
     def lapse(self) -> None:
@@ -287,34 +310,44 @@ class Machine(RuleBasedStateMachine):
         return self.run(lambda: self._differences(wallet))
 
     async def _differences(self, wallet: Wallet) -> list[str]:
-        now = self.scene.now
-        async with transaction(self.house.desk) as connection:
-            read = await ledger.read_balance(connection, self.scene.customer.member, now=now)
-            lots = await connection.fetch(LOTS, self.member_id)
-            holds = await connection.fetch(HOLDS, self.member_id)
-        balance = {name: getattr(read, name) for name in read.__struct_fields__}
-        found = []
-        if balance != wallet.balance(now):
-            found.append(f"balance {balance} is not {wallet.balance(now)}")
-        told = [
-            (lot.funder, lot.points, lot.held, lot.ends, lot.left if lot.lives(now) else lot.held)
-            for lot in wallet.lots
+        assert wallet.friend is not None
+        found = [
+            *await self._differences_of(wallet, self.scene.customer.member),
+            *await self._differences_of(wallet.friend, self.scene.friend.member),
         ]
-        booked = []
-        for funder, points, held, ends, left in lots:
-            lives = ends is None or ends > now
-            booked.append((funder, points, held, ends, left if lives else held))
-        if booked != told:
-            found.append(f"lots {booked} are not {told}")
+        holds = await self.house.desk.fetch(HOLDS, self.member_id)
         states = {name: (hold.state, hold.points, hold.captured) for name, hold in wallet.holds.items()}
         kept = {name: (state, points, captured) for name, state, points, captured in holds}
         if kept != states:
             found.append(f"holds {kept} are not {states}")
         return found
 
+    async def _differences_of(self, wallet: Wallet, member: MemberRef) -> list[str]:
+        now = self.scene.now
+        async with transaction(self.house.desk) as connection:
+            read = await ledger.read_balance(connection, member, now=now)
+            lots = await connection.fetch(LOTS, member.member_id)
+        balance = {name: getattr(read, name) for name in read.__struct_fields__}
+        found = []
+        if balance != wallet.balance(now):
+            found.append(f"balance {balance} is not {wallet.balance(now)}")
+        told = [
+            (lot.funder, lot.points, lot.held, _utc(lot.ends), lot.left if lot.lives(now) else lot.held)
+            for lot in wallet.lots
+        ]
+        booked = []
+        for funder, points, held, ends, left in lots:
+            lives = ends is None or ends > now
+            booked.append((funder, points, held, _utc(ends), left if lives else held))
+        # Transfers that were sent at the same moment may arrive in any order.
+        if sorted(booked) != sorted(told):
+            found.append(f"lots {booked} are not {told}")
+        return found
+
     def teardown(self) -> None:
-        found = self.run(lambda: self.house.broken_sentences_of(self.scene.customer.member))
-        assert found == {}
+        self.step(deeds.arrive_all(self.scene))
+        members = [self.scene.customer.member, self.scene.friend.member]
+        assert self.run(lambda: self.house.broken_sentences_of(members)) == {}
 
     # Names and choices
 
@@ -339,6 +372,14 @@ class Machine(RuleBasedStateMachine):
                 return deeds.batch(scene, [("good", self.name(), fen), ("stranger", self.name(), fen)])
             case "hold":
                 return deeds.hold(scene, self.name(), points, ttl)
+            case "spend":
+                return deeds.spend(scene, self.name(), points, None)
+            case "transfer":
+                return deeds.transfer(scene, self.name(), points)
+            case "arrive":
+                return deeds.arrive_all(scene)
+            case "refund_both" if hold and earning:
+                return deeds.refund_both(scene, hold, earning, self.name(), refund)
             case "lapse":
                 return deeds.lapse_all(scene)
             case "expire":
@@ -367,6 +408,10 @@ UNBOOKED = """
 SELECT coalesce(sum(remaining_points - held_points), 0)::int
   FROM ledger_lot WHERE member_id = $1 AND expires_at <= $2
 """
+
+
+def _utc(moment: datetime | None) -> str:
+    return "never" if moment is None else rfc3339(moment)
 
 
 def _fits(expected: tuple[int, dict[str, Any]], answer: Answer) -> bool:
