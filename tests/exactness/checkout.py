@@ -5,6 +5,10 @@ from uuid import uuid4
 
 from exactness.house import NOW, Answer, Customer, House, Partner
 from kernel.calendar import rfc3339
+from kernel.database import transaction
+from points.ledger.exchanges import set_rate
+from points.ledger.model import POINTS
+from points.ledger.point_types import register_point_type
 
 
 class Checkout:
@@ -37,6 +41,31 @@ class Checkout:
         answer = await self.ask("/v1/points/holds", body)
         assert answer.status == 201, answer.content
         return str(answer.body["id"])
+
+    async def exchange(self) -> dict[str, Any]:
+        """The body of an exchange into another type of points, two for three."""
+        name = f"miles_{uuid4().hex[:12]}"
+        async with transaction(self.house.desk) as connection:
+            miles = await register_point_type(
+                connection, name=name, value_fen_e6=1_000_000, by="ann", now=NOW
+            )
+            await set_rate(
+                connection,
+                from_type=POINTS,
+                to_type=miles,
+                numerator=2,
+                denominator=3,
+                valid_from=NOW,
+                by="ann",
+                now=NOW,
+            )
+        return {
+            "member": self.customer.sub,
+            "from_type": POINTS.name,
+            "to_type": name,
+            "points": 61,
+            "exchange_ref": "x-1",
+        }
 
     async def books(self) -> dict[str, int]:
         """How many rows of each kind the member has."""

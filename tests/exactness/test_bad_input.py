@@ -14,6 +14,10 @@ from kernel.calendar import rfc3339
 EARNINGS = "/v1/points/earnings"
 HOLDS = "/v1/points/holds"
 REVERSALS = "/v1/points/reversals"
+SPENDS = "/v1/points/spends"
+REFUNDS = "/v1/points/refunds"
+TRANSFERS = "/v1/points/transfers"
+EXCHANGES = "/v1/points/exchanges"
 NOBODY = "x" * 43
 #: the request to be refused; what it takes to get there is asked on the way
 Ask = tuple[str, Any]
@@ -139,6 +143,75 @@ async def a_refund_of_nothing_earned(at: Checkout) -> Ask:
     return REVERSALS, {"operation_id": operation_id, "refund_ref": "r-1", "refunded_fen": 1}
 
 
+def spending(**changed: Any) -> Make:
+    async def make(at: Checkout) -> Ask:
+        return SPENDS, {"member": at.customer.sub, "points": 10, "order_ref": "o-1"} | changed
+
+    return make
+
+
+def sending(**changed: Any) -> Make:
+    async def make(at: Checkout) -> Ask:
+        [friend] = await at.house.enrol(at.partner)
+        body = {"from": at.customer.sub, "to": friend.sub, "points": 10, "transfer_ref": "t-1"}
+        return TRANSFERS, body | changed
+
+    return make
+
+
+def exchanging(**changed: Any) -> Make:
+    async def make(at: Checkout) -> Ask:
+        return EXCHANGES, await at.exchange() | changed
+
+    return make
+
+
+def refunding_both(**changed: Any) -> Make:
+    async def make(at: Checkout) -> Ask:
+        _, body = await spending()(at)
+        sides = {
+            "spend": {"id": (await at.ask(SPENDS, body)).body["id"]},
+            "earning": {"operation_id": await at.earn()},
+        }
+        return REFUNDS, {"refund_ref": "r-1", "refunded_fen": 10} | sides | changed
+
+    return make
+
+
+async def a_gift_to_oneself(at: Checkout) -> Ask:
+    sub = at.customer.sub
+    return TRANSFERS, {"from": sub, "to": sub, "points": 10, "transfer_ref": "t-1"}
+
+
+async def a_transfer_that_was_sent(at: Checkout) -> Ask:
+    path, body = await sending()(at)
+    assert (await at.ask(path, body)).status == 201
+    return path, body
+
+
+async def an_exchange_that_was_posted(at: Checkout) -> Ask:
+    path, body = await exchanging()(at)
+    assert (await at.ask(path, body)).status == 201
+    return path, body
+
+
+async def a_refund_of_two_members(at: Checkout) -> Ask:
+    _, body = await refunding_both()(at)
+    [friend] = await at.house.enrol(at.partner)
+    answer = await at.ask(EARNINGS, at.activity(member=friend.sub))
+    return REFUNDS, body | {"earning": {"operation_id": answer.body["id"]}}
+
+
+async def a_refund_whose_other_side_is_too_much(at: Checkout) -> Ask:
+    _, body = await refunding_both()(at)
+    return REFUNDS, body | {"earning": body["earning"] | {"refunded_fen": 10_001}}
+
+
+async def a_capture_of_a_spend(at: Checkout) -> Ask:
+    path, body = await spending()(at)
+    return f"{HOLDS}/{(await at.ask(path, body)).body['id']}/capture", {}
+
+
 #: what is wrong, the request, the status, the word
 TABLE: list[tuple[str, Make, int, str]] = [
     ("unknown member earns", earning(member=NOBODY), 404, "member_not_found"),
@@ -188,6 +261,29 @@ TABLE: list[tuple[str, Make, int, str]] = [
     ("earning nobody posted", refunding(operation_id=f"ent_{'0' * 26}"), 404, "operation_not_found"),
     ("id of another kind", refunding(operation_id=f"pln_{'0' * 26}"), 404, "not_found"),
     ("target named twice", refunding(source_ref="o"), 422, "reversal_target_unclear"),
+    ("unknown member spends at once", spending(member=NOBODY), 404, "member_not_found"),
+    ("more spent than there is", spending(points=201), 409, "insufficient_points"),
+    ("nothing spent", spending(points=0), 422, "validation_failed"),
+    ("more spent than 64 bits hold", spending(points=2**63), 422, "validation_failed"),
+    ("wrong point type", spending(point_type="gold"), 422, "point_type_unknown"),
+    ("wrong point type held", holding(point_type="gold"), 422, "point_type_unknown"),
+    ("wrong point type sent", sending(point_type="gold"), 422, "point_type_unknown"),
+    ("wrong point type exchanged", exchanging(from_type="gold"), 422, "point_type_unknown"),
+    ("point type of no shape", spending(point_type="; DROP"), 422, "point_type_unknown"),
+    ("capture of a spend", a_capture_of_a_spend, 409, "hold_not_open"),
+    ("gift to oneself", a_gift_to_oneself, 422, "transfer_to_oneself"),
+    ("gift to nobody", sending(to=NOBODY), 404, "member_not_found"),
+    ("gift of more than there is", sending(points=201), 409, "insufficient_points"),
+    ("gift too large", sending(points=1_000_001), 422, "transfer_too_large"),
+    ("gift of nothing", sending(points=0), 422, "validation_failed"),
+    ("gift twice", a_transfer_that_was_sent, 409, "transfer_already_sent"),
+    ("exchange without a rate", exchanging(to_type="tessera"), 409, "exchange_rate_missing"),
+    ("exchange of too little", exchanging(points=1), 422, "exchange_too_small"),
+    ("exchange of more than there is", exchanging(points=400), 409, "insufficient_points"),
+    ("exchange twice", an_exchange_that_was_posted, 409, "exchange_already_posted"),
+    ("refund of two members", a_refund_of_two_members, 422, "refund_targets_differ"),
+    ("refund of one side too much", a_refund_whose_other_side_is_too_much, 422, "refund_exceeds_order"),
+    ("refund of both too much", refunding_both(refunded_fen=11), 422, "refund_exceeds_order"),
     ("target not named", refunding(operation_id=None), 422, "reversal_target_unclear"),
 ]  # fmt: skip
 

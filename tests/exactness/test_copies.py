@@ -48,6 +48,36 @@ async def _refund_spend(at: Checkout) -> Ask:
     return "/v1/points/reversals", {"operation_id": hold_id, "refund_ref": "r-1", "refunded_fen": 33}
 
 
+async def _spend(at: Checkout) -> Ask:
+    return "/v1/points/spends", {"member": at.customer.sub, "points": 60, "order_ref": "o-1"}
+
+
+async def _spend_batch(at: Checkout) -> Ask:
+    item = {"member": at.customer.sub, "points": 60, "order_ref": "o-1"}
+    return "/v1/points/spends/batch", {"items": [item, item, item, item, {}]}
+
+
+async def _refund_both(at: Checkout) -> Ask:
+    _, body = await _spend(at)
+    spent = (await at.ask("/v1/points/spends", body)).body["id"]
+    sides = {"spend": {"id": spent}, "earning": {"operation_id": await at.earn(), "refunded_fen": 100}}
+    return "/v1/points/refunds", {"refund_ref": "r-1", "refunded_fen": 60} | sides
+
+
+async def _transfer(at: Checkout) -> Ask:
+    [friend] = await at.house.enrol(at.partner)
+    return "/v1/points/transfers", {
+        "from": at.customer.sub,
+        "to": friend.sub,
+        "points": 60,
+        "transfer_ref": "t-1",
+    }
+
+
+async def _exchange(at: Checkout) -> Ask:
+    return "/v1/points/exchanges", await at.exchange()
+
+
 #: what is asked, and the operations that one effect of it leaves
 ROUTES: list[tuple[str, Callable[[Checkout], Awaitable[Ask]], dict[str, int]]] = [
     ("earn", _earn, {"earn": 1, "entries": 1, "lots": 1}),
@@ -57,6 +87,11 @@ ROUTES: list[tuple[str, Callable[[Checkout], Awaitable[Ask]], dict[str, int]]] =
     ("release", _release, {"release": 1, "entries": 1}),
     ("refund of an earning", _refund_earning, {"reverse_earn": 1, "entries": 1}),
     ("refund of a spend", _refund_spend, {"reverse_spend": 1, "entries": 1}),
+    ("spend at once", _spend, {"spend": 1, "entries": 1}),
+    ("batch of spends", _spend_batch, {"spend": 3, "entries": 3}),
+    ("refund of both sides", _refund_both, {"reverse_spend": 1, "reverse_earn": 1, "entries": 2}),
+    ("transfer", _transfer, {"transfer_out": 1, "entries": 1}),
+    ("exchange", _exchange, {"exchange": 1, "entries": 2, "lots": 1}),
 ]
 
 

@@ -26,7 +26,11 @@ from points.earning.model import Activity
 from points.earning.rules import base_points, end_of_points
 from points.earning.service import earn
 from points.ledger import service
-from points.ledger.model import Balance, Reversal, Side
+from points.ledger.balances import NOTHING
+from points.ledger.deeds import ExchangeRequest, Refund, RefundPart
+from points.ledger.exchanges import set_rate
+from points.ledger.model import POINTS, Balance, Hold, Reversal, Side
+from points.ledger.point_types import register_point_type
 from points.ledger.service import (
     HoldLapsed,
     HoldNotOpen,
@@ -162,6 +166,36 @@ async def test_trap_05_reversal_of_an_earning_already_spent(bank: Bank, connecti
     )
     outcome = await bank.earn(connection, member, 100)
     assert (outcome.balance.available_points, outcome.balance.arrears_points) == (15, 0)
+    assert await bank.audit(connection, member) == []
+
+
+async def test_trap_06_refund_of_both_legs(bank: Bank, connection: Connection) -> None:
+    """One refund gives back, then takes away, and nets once: what came back pays before anything is owed; both or neither."""
+    member = await bank.enrol(connection)
+    earned = await bank.earn(connection, member, 100, amount_fen=10_000)
+    spent = await bank.spend(connection, member, 100)
+
+    async def refund_both(ref: str, spend_fen: int, earning_fen: int) -> Refund:
+        return await service.refund(
+            connection,
+            spend=RefundPart(operation_id=spent, refunded_fen=spend_fen),
+            earning=RefundPart(operation_id=earned.operation_id, refunded_fen=earning_fen),
+            partner_id=bank.partner_id,
+            refund_ref=ref,
+            now=bank.now,
+        )
+
+    done = await refund_both("r1", 60, 5_000)
+    assert (done.spend.points_restored, done.earning.points_clawed_back) == (60, 50)
+    assert (done.earning.arrears_added, done.balance.available_points) == (0, 10)
+    savepoint = connection.transaction()
+    await savepoint.start()
+    with pytest.raises(RefundExceedsOrder):
+        await refund_both("r2", 40, 5_001)
+    await savepoint.rollback()
+    assert await balance(bank, connection, member) == done.balance, "not even the half of it has happened"
+    done = await refund_both("r2", 40, 5_000)
+    assert done.balance == NOTHING
     assert await bank.audit(connection, member) == []
 
 
@@ -354,6 +388,65 @@ async def test_trap_17_compensation_that_adds_to_the_current_value(
             "UPDATE ledger_reversible SET reversed_points = base_points + 1 WHERE member_id = $1",
             member.member_id,
         )
+
+
+async def test_trap_19_mixing_point_types(bank: Bank, connection: Connection) -> None:
+    """Each type has its wallet; nothing pays for another unless it is exchanged, in one transaction, at a stored rate."""
+    member = await bank.enrol(connection)
+    miles = await register_point_type(
+        connection, name="miles_of_traps", value_fen_e6=500_000, by="ann", now=bank.now
+    )
+    await set_rate(
+        connection,
+        from_type=POINTS,
+        to_type=miles,
+        numerator=2,
+        denominator=3,
+        valid_from=bank.now,
+        by="ann",
+        now=bank.now,
+    )
+    await bank.earn(connection, member, 100)
+
+    async def hold_miles(points: int) -> Hold:
+        return await service.place_hold(
+            connection,
+            member=member,
+            partner_id=bank.partner_id,
+            points=points,
+            order_ref="order-1",
+            ttl_seconds=60,
+            point_type=miles,
+            now=bank.now,
+        )
+
+    with pytest.raises(InsufficientPoints) as refused:
+        await hold_miles(1)
+    assert refused.value.facts == {"available_points": 0}
+    request = ExchangeRequest(
+        member=member,
+        partner_id=bank.partner_id,
+        from_type=POINTS,
+        to_type=miles,
+        points=50,
+        exchange_ref="x-1",
+    )
+    done = await service.exchange_points(connection, request, now=bank.now)
+    assert (done.taken_points, done.given_points) == (50, 33), (
+        "one floor, and what makes no whole point stays"
+    )
+    with pytest.raises(InsufficientPoints):
+        await hold_miles(34)
+    assert (await hold_miles(33)).points == 33
+    assert (await balance(bank, connection, member)).available_points == 50
+    wallets = await connection.fetch(
+        "SELECT point_type, available_points, held_points FROM ledger_wallet WHERE member_id = $1"
+        " ORDER BY point_type",
+        member.member_id,
+    )
+    assert [tuple(row) for row in wallets] == [(POINTS.code, 50, 0), (miles.code, 0, 33)]
+    kept = await connection.fetchval("SELECT calculation FROM ledger_operation WHERE id = $1", done.id)
+    assert (kept["numerator"], kept["denominator"]) == (2, 3)
 
 
 async def test_trap_20_hot_house_account(bank: Bank, pool: Pool) -> None:
