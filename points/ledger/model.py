@@ -19,8 +19,8 @@ POINTS_PER_YUAN = 100
 BANK_FUNDER_ID = 1
 BANK_FUNDER = "bank"
 
-#: of a wallet: bucket, member, point type
-WalletKey = tuple[int, int, int]
+#: where a walk through the wallets stands: bucket, member, point type
+WalletCursor = tuple[int, int, int]
 HoldState = Literal["open", "captured", "released", "lapsed"]
 #: what looks after points on its own, so that nobody else may: an instalment plan
 Manager = Literal["plan"]

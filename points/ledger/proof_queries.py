@@ -5,7 +5,7 @@ from datetime import date, datetime
 
 from kernel.caller import MemberRef
 from kernel.database import Connection, read
-from points.ledger.model import DayRoot, Seal, Statement, WalletKey
+from points.ledger.model import DayRoot, Seal, Statement, WalletCursor
 
 # A first entry is always a grant, and a grant always touches a slot.
 FIND_FIRST_DAY = "SELECT min(business_on) FROM ledger_house_slot"
@@ -73,8 +73,8 @@ async def find_first_day(connection: Connection) -> date | None:
 
 
 async def issue_statements(
-    connection: Connection, *, period: date, after: WalletKey, limit: int, now: datetime
-) -> tuple[WalletKey, int] | None:
+    connection: Connection, *, period: date, after: WalletCursor, limit: int, now: datetime
+) -> tuple[WalletCursor, int] | None:
     """The next wallets' statements: the key of the last wallet looked at, and how many were issued; None at the end."""
     record = await connection.fetchrow(ISSUE_STATEMENTS, period, *after, limit, now)
     if record is None:

@@ -14,7 +14,7 @@ from kernel.database import Connection
 from kernel.errors import Conflict
 from kernel.jobs import Job, Run, Step
 from points.ledger import proof_queries as queries
-from points.ledger.model import Statement, WalletKey
+from points.ledger.model import Statement, WalletCursor
 
 #: how long after midnight a request of the day before may still be writing: far more than any request lives
 SETTLING = timedelta(minutes=10)
@@ -22,7 +22,7 @@ JOB = "statements"
 #: of wallets whose statements are issued in one transaction
 STATEMENT_WALLETS = 2_000
 #: before the first key
-NO_WALLET: WalletKey = (-1, 0, 0)
+NO_WALLET: WalletCursor = (-1, 0, 0)
 
 
 class PeriodNotOver(Conflict):
@@ -67,7 +67,7 @@ async def _issue_next(connection: Connection, run: Run, now: datetime, *, limit:
     months = await list_open_months(connection, until=period) if run.cursor is None else []
     if months[:1] not in ([], [period]):
         raise EarlierMonthOpen(period=period.isoformat())
-    after = NO_WALLET if run.cursor is None else convert(run.cursor, WalletKey)
+    after = NO_WALLET if run.cursor is None else convert(run.cursor, WalletCursor)
     issued = await queries.issue_statements(connection, period=period, after=after, limit=limit, now=now)
     return Step(done=0, cursor=None) if issued is None else Step(done=issued[1], cursor=issued[0])
 

@@ -215,7 +215,7 @@ def test_an_export_is_verified_by_python_alone(exported: str, verify: Verify) ->
 
 def test_the_scripts_are_small_and_lean_on_nothing() -> None:
     text = SCRIPT.read_text(encoding="utf-8")
-    assert len(text.splitlines()) <= 220
+    assert len(text.splitlines()) <= 240
     text += SIGNATURES.read_text(encoding="utf-8") + STATEMENT.read_text(encoding="utf-8")
     imported = {line.split()[1] for line in text.splitlines() if line.startswith(("import ", "from "))}
     assert imported <= sys.stdlib_module_names
