@@ -107,3 +107,37 @@ async def test_expiring_points_are_those_that_can_be_spent(bank: Bank, connectio
     assert [[line.points for line in lines] for lines in found] == [[], [100]]
     before = await service.list_expiring_at(connection, member, at=bank.now + DAY)
     assert [line.points for line in before] == [100]
+
+
+@pytest.mark.parametrize("booked", [True, False], ids=["job ran", "job is late"])
+@pytest.mark.parametrize("ending", ["release", "lapse"])
+async def test_what_ripened_pays_the_debt_before_what_a_hold_gives_back(
+    bank: Bank, connection: Connection, ending: str, booked: bool
+) -> None:
+    """Which points are left must not depend on when the job came by: they end on different days."""
+    member = await bank.enrol(connection)
+    earned = await bank.earn(connection, member, 10)
+    await bank.spend(connection, member, 10)
+    await bank.earn(connection, member, 10, expires_in=5 * DAY, funder_id=2)
+    held = await bank.hold(connection, member, 10, ttl_seconds=2 * 86_400)
+    await service.reverse(
+        connection,
+        operation_id=earned.operation_id,
+        partner_id=bank.partner_id,
+        side="earn",
+        refund_ref="r1",
+        refunded_fen=1_000,
+        now=bank.now,
+    )
+    await bank.earn(connection, member, 10, activates_in=DAY, expires_in=100 * DAY)
+    later = bank.now + 2 * DAY
+    if booked:
+        assert await service.activate_due(connection, limit=10, now=later) == 1
+    if ending == "release":
+        await service.release_hold(connection, hold_id=held.id, partner_id=bank.partner_id, now=later)
+    else:
+        assert await service.lapse_due(connection, limit=10, now=later) == 1
+    assert await service.read_balance(connection, member, now=later) == balance(10)
+    assert await bank.lots(connection, member) == [(10, 0, 0), (10, 10, 0), (10, 0, 0)]
+    assert await service.read_balance(connection, member, now=later + 4 * DAY) == balance(0)
+    assert await bank.audit(connection, member) == []
