@@ -13,6 +13,7 @@ from gateway.cli import (
     jobs,
     migration,
     points,
+    rewards,
     sandbox,
     serving,
 )
@@ -22,7 +23,19 @@ from kernel.settings import SettingsError
 from kernel.supervisor import SupervisorError
 from kernel.vault import VaultError
 
-COMMANDS = (serving, demo, migration, sandbox, admin, books, jobs, points, import_orders, arithmetic)
+COMMANDS = (
+    serving,
+    demo,
+    migration,
+    sandbox,
+    admin,
+    books,
+    jobs,
+    points,
+    rewards,
+    import_orders,
+    arithmetic,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

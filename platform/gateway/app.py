@@ -20,6 +20,7 @@ import points.earning.handlers
 import points.earning.handlers_dry_runs
 import points.ledger.handlers
 import points.membership.handlers
+import points.rewards.handlers
 from gateway import health
 from gateway import reference as reference_pages
 from gateway.bodies import BodyGuard
@@ -45,6 +46,7 @@ ROUTES: list[Any] = [
     *points.membership.handlers.routes,
     *points.ledger.handlers.routes,
     *points.earning.handlers.routes,
+    *points.rewards.handlers.routes,
     *points.earning.handlers_dry_runs.routes,
     *partners.offers.handlers.routes,
     *partners.credit.handlers.routes,

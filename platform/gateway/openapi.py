@@ -78,6 +78,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Self", "Who the platform takes you for.", ("/v1/keys", "/v1/me")),
     ("Members", "The bank's customers as you know them.", ("/v1/members",)),
     ("Points", "Earn, hold, spend, undo.", ("/v1/points",)),
+    ("Rewards", "What points buy.", ("/v1/rewards", "/v1/redemptions")),
     ("Offers", "Search, quote, disclose, accept.", ("/v1/offers", "/v1/quotes")),
     ("Plans", "Instalment plans and what happens to them.", ("/v1/applications", "/v1/plans")),
     ("Entitlements", "Rights of a tier or an offer.", ("/v1/entitlements",)),

@@ -1,4 +1,4 @@
-"""The sandbox: four partners with their keys, twenty members they all may try things with, and two offers on sale.
+"""The sandbox: four partners with their keys, twenty members they all may try things with, offers and rewards.
 
 A fresh database is filled once. The private keys exist in the partner files alone, which are written before the
 transaction commits: a crash in between leaves files nobody knows, and the next start writes new ones.
@@ -35,6 +35,7 @@ from partners.registry.model import PartnerKind, Scene
 from partners.webhooks import service as webhooks
 from points.membership.model import BankLevel, ShopLevel
 from points.membership.service import enrol_members
+from points.rewards.sandbox import stock_shelves
 
 log = structlog.get_logger("sandbox")
 
@@ -166,6 +167,8 @@ async def seed(
         _write(partner_file(data_dir, partner.slug), credentials)
     if not any(partner.slug in known for partner in PARTNERS):
         _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
+        hospital = await registry.find_partner_by_slug(connection, "hospital")
+        await stock_shelves(connection, provider_id=hospital.id, vault=vault, now=now)
     log.info("sandbox_seeded", partners=len(PARTNERS), members=len(members))
 
 

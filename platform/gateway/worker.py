@@ -13,6 +13,7 @@ from datetime import date, datetime
 
 import structlog
 
+from gateway.fee_offsets import SimulatedFees, settle_offsets
 from gateway.runtime import Runtime
 from gateway.schedule import TIMEOUT_MS, Scheduled, list_open, schedule, work_off
 from kernel import one_time
@@ -22,6 +23,7 @@ from partners.credit import service as credit
 from partners.webhooks import delivery
 from partners.webhooks import service as webhooks
 from points.ledger import service as ledger
+from points.rewards import service as rewards
 
 log = structlog.get_logger("worker")
 
@@ -32,6 +34,7 @@ SWEEP_SECONDS = 5.0
 TRANSFERS = 100
 TRANSFER_SECONDS = 0.2
 FORGET_SECONDS = 60.0
+OFFSET_SECONDS = 1.0
 JOBS_SECONDS = 30.0
 #: how many missed dates of one job are worked off before the next job has its turn
 CATCH_UP_DATES = 7
@@ -92,6 +95,16 @@ async def _work(settings: Settings) -> None:
             async with transaction(runtime.pool) as connection:
                 return await ledger.expire_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
 
+        async def fail_redemptions() -> int:
+            async with transaction(runtime.pool) as connection:
+                return await rewards.fail_overdue(connection, now=runtime.clock.now())
+
+        async def offset_fees() -> int:
+            # A live bank joins its own system here, or has it call confirm and refuse by itself.
+            if settings.mode == "live":
+                return 0
+            return await settle_offsets(runtime.pool, SimulatedFees(), now_of=runtime.clock.now)
+
         async def activate() -> int:
             async with transaction(runtime.pool) as connection:
                 return await ledger.activate_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
@@ -118,6 +131,8 @@ async def _work(settings: Settings) -> None:
                 ("lapse", lapse, SWEEP_SECONDS),
                 ("lapse_plans", lapse_plans, SWEEP_SECONDS),
                 ("expire", expire, SWEEP_SECONDS),
+                ("fail_redemptions", fail_redemptions, SWEEP_SECONDS),
+                ("offset_fees", offset_fees, OFFSET_SECONDS),
                 ("activate", activate, SWEEP_SECONDS),
                 ("transfers", transfers, TRANSFER_SECONDS),
                 ("adjustments", adjustments, FORGET_SECONDS),

@@ -192,7 +192,7 @@ class SpendPart(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ) = None
 
 
-class RefundRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class PointsRefundRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """A refund of an order that was paid with points and earned some."""
 
     refund_ref: Annotated[Reference, Meta(description="Your number of the refund; posted once for ever.")]
@@ -201,7 +201,7 @@ class RefundRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     earning: EarningPart
 
 
-class RefundView(Struct, frozen=True, kw_only=True):
+class PointsRefundView(Struct, frozen=True, kw_only=True):
     """What a refund did on both sides; one id for each."""
 
     spend_reversal_id: str

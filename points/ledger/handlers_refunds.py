@@ -12,7 +12,13 @@ from kernel.database import Connection
 from kernel.errors import Unprocessable
 from kernel.ids import from_wire, to_wire
 from points.ledger import service
-from points.ledger.bodies import EarningPart, RefundRequest, RefundView, ReversalRequest, ReversalView
+from points.ledger.bodies import (
+    EarningPart,
+    PointsRefundRequest,
+    PointsRefundView,
+    ReversalRequest,
+    ReversalView,
+)
 from points.ledger.deeds import RefundPart
 from points.ledger.model import Reversal, Side
 from points.ledger.postings import SPEND
@@ -49,12 +55,12 @@ async def reverse(
 
 @post("/v1/points/refunds", scope=f"{EARN}|{SPEND}", idempotent=True, level="A2")
 async def refund(
-    data: JSONBody[RefundRequest],
+    data: JSONBody[PointsRefundRequest],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
     now: NamedDependency[datetime],
-) -> RefundView:
+) -> PointsRefundView:
     """Give back what a refunded order spent and take back what it earned, both or neither."""
     caller.require(EARN)
     caller.require(SPEND)
@@ -69,7 +75,7 @@ async def refund(
         refund_ref=data.refund_ref,
         now=now,
     )
-    return RefundView(
+    return PointsRefundView(
         spend_reversal_id=to_wire("ent", done.spend.id),
         earning_reversal_id=to_wire("ent", done.earning.id),
         points_restored=done.spend.points_restored,

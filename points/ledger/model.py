@@ -22,8 +22,8 @@ BANK_FUNDER = "bank"
 #: where a walk through the wallets stands: bucket, member, point type
 WalletCursor = tuple[int, int, int]
 HoldState = Literal["open", "captured", "released", "lapsed"]
-#: what looks after points on its own, so that nobody else may: an instalment plan
-Manager = Literal["plan"]
+#: what looks after points on its own, so that nobody else may: an instalment plan, or a reward's redemption
+Manager = Literal["plan", "redemption"]
 
 #: which of a partner's acts a refund undoes
 Side = Literal["earn", "spend"]

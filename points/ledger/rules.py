@@ -49,6 +49,10 @@ class ManagedByPlan(Conflict):
     """An instalment plan looks after these points: capture, void or refund the plan instead."""
 
 
+class ManagedByRedemption(Conflict):
+    """A reward's redemption looks after these points: fulfil, fail or cancel the redemption instead."""
+
+
 class HoldUnknown(Absent):
     """No such hold, or not one of this partner's."""
 
@@ -108,8 +112,11 @@ def decide_closing(request: CloseRequest, hold: Hold | None, *, operation_id: UU
 
 def check_manager(manager: Manager | None, asking: Manager | None) -> None:
     """What somebody looks after is moved by nobody else."""
-    if manager != asking:
-        raise ManagedByPlan
+    if manager == asking:
+        return
+    if manager == "redemption":
+        raise ManagedByRedemption
+    raise ManagedByPlan
 
 
 def pin(lots: Sequence[Lot], takes: Sequence[Take]) -> list[Lot]:

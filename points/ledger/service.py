@@ -27,6 +27,7 @@ from points.ledger.point_types import (
     find_point_type,
     find_point_types,
     list_point_types,
+    read_point_type,
     register_point_type,
 )
 from points.ledger.refunds import preview_refund, refund
@@ -108,6 +109,7 @@ __all__ = [
     "preview_spend",
     "propose_adjustment",
     "read_balance",
+    "read_point_type",
     "refund",
     "register_point_type",
     "reject_adjustment",

@@ -28,6 +28,8 @@ from points.ledger import service as ledger
 from points.ledger.deeds import Adjustment, ExchangeRequest, RefundPart, TransferRequest
 from points.ledger.model import POINTS, EarnPosting, Grant, Hold, Side, SpendRequest
 from points.membership import service as membership
+from points.rewards import service as rewards
+from points.rewards.model import Cancellation, Definition, Limit, RewardKind, Wish
 
 NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
 #: the number of every view that the migrations make
@@ -99,6 +101,7 @@ class Day:
         await self._more()
         await self._plans(first)
         await self._right(second)
+        await self._rewards(first)
         while await webhooks.relay(connection, limit=1_000, now=NOW):
             pass
         await self._prove()
@@ -375,6 +378,68 @@ class Day:
         for day in await ledger.list_open_days(connection, until=date(2026, 11, 22)):
             await ledger.seal_day(connection, day=day, now=now)
 
+    async def _rewards(self, member: MemberRef) -> None:
+        """Every kind redeemed, with every end; one is still in the provider's hands, one outcome unknown."""
+        connection, vault = self._connection, Vault(generate_ring())
+        kinds: list[tuple[RewardKind, int, int | None]] = [
+            ("gift_card", 2, None),
+            ("fee_offset", 3, None),
+            ("service", 5, 9),
+        ]
+        for kind, wanted, pieces in kinds:
+            definition = Definition(
+                kind=kind,
+                title_zh="礼",
+                title_en="gift",
+                price_points=70,
+                provider_id=self.partner_id if kind == "service" else None,
+                pieces=pieces,
+                offset_fen=70 if kind == "fee_offset" else None,
+                fulfil_seconds=60 if kind == "service" else None,
+                starts_at=NOW,
+                limit=Limit(count=9, period="year"),
+                cancellation=Cancellation()
+                if kind == "fee_offset"
+                else Cancellation(policy="within_days", days=7),
+            )
+            reward_id = await rewards.define_reward(connection, definition, actor="test", now=NOW)
+            if kind == "gift_card":
+                await rewards.load_codes(
+                    connection, reward_id=reward_id, lines=["A", "B", "C"], actor="test", vault=vault, now=NOW
+                )
+            await rewards.move_reward(connection, reward_id=reward_id, state="active", actor="test", now=NOW)
+            redeemed = [
+                await rewards.redeem(
+                    connection,
+                    Wish(
+                        member=member,
+                        partner_id=self.partner_id,
+                        reward_id=reward_id,
+                        redemption_ref=f"{kind}-{place}",
+                    ),
+                    now=NOW,
+                )
+                for place in range(wanted)
+            ]
+            if kind == "gift_card":
+                await self._cancel(redeemed[0].id)
+            elif kind == "fee_offset":
+                await rewards.confirm_offset(connection, redemption_id=redeemed[0].id, now=NOW)
+                await rewards.refuse_offset(
+                    connection, redemption_id=redeemed[1].id, reason="refused", now=NOW
+                )
+            else:
+                for place in (0, 1):
+                    await rewards.fulfil(
+                        connection, redemption_id=redeemed[place].id, provider_id=self.partner_id, now=NOW
+                    )
+                for place in (0, 2):
+                    await self._cancel(redeemed[place].id)
+                assert await rewards.fail_overdue(connection, now=NOW + timedelta(seconds=60)) == 1
+
+    async def _cancel(self, redemption_id: UUID) -> None:
+        await rewards.cancel(self._connection, redemption_id=redemption_id, asking=self.partner_id, now=NOW)
+
     async def _right(self, member: MemberRef) -> None:
         right = await membership.grant_entitlement(
             self._connection,
@@ -455,6 +520,8 @@ async def test_a_good_day_contradicts_nothing_and_the_application_may_look(
 
 
 OPEN_BATCH = "ALTER TABLE settlement_batch DISABLE TRIGGER USER; "
+OPEN_CODES = "ALTER TABLE rewards_code DISABLE TRIGGER USER;"
+OF_REDEMPTIONS = "manager = 'redemption'"
 A_LOT = "(SELECT min(id::text)::uuid FROM ledger_lot WHERE remaining_points > pending_points)"
 AN_EARNING = "(SELECT min(id::text)::uuid FROM ledger_operation WHERE kind = 'earn')"
 THE_PLAN = "(SELECT id FROM credit_plan WHERE captures > 0)"
@@ -646,6 +713,33 @@ DEFECTS = [
     ("i68", "UPDATE ledger_entry SET point_type = 9 WHERE point_type = 2"),
     ("i69", "UPDATE ledger_hold SET point_type = 2 WHERE closed_by = id"),
     ("i69", "UPDATE ledger_hold_lot SET captured = captured - 1 WHERE captured > restored"),
+    ("i70", f"UPDATE ledger_hold SET captured_points = captured_points - 1 WHERE {OF_REDEMPTIONS} AND captured_points > 0"),
+    ("i70", f"UPDATE ledger_hold SET state = 'lapsed', captured_points = 0 WHERE {OF_REDEMPTIONS} AND captured_points > 0"),
+    ("i70", f"UPDATE ledger_hold SET partner_id = gen_random_uuid() WHERE {OF_REDEMPTIONS}"),
+    ("i70", f"UPDATE ledger_hold SET manager = NULL WHERE {OF_REDEMPTIONS}"),
+    ("i70", "UPDATE rewards_price SET points = points + 1"),
+    ("i70", "UPDATE rewards_redemption SET state = 'cancelled', reason = NULL, closed_at = now() WHERE state = 'fulfilled'"),
+    ("i70", "UPDATE rewards_redemption SET state = 'fulfilled', fulfilled_at = now() WHERE state IN ('requested', 'fulfilling')"),
+    ("i70", "UPDATE rewards_redemption SET state = 'fulfilled', fulfilled_at = now(), closed_at = NULL WHERE state = 'cancelled'"),
+    ("i70", "DELETE FROM ledger_reversible"),
+    ("i71", "DELETE FROM rewards_redemption WHERE state = 'requested'"),
+    ("i71", "UPDATE rewards_redemption SET state = 'failed', reason = 'x', closed_at = now() WHERE state = 'requested'"),
+    ("i72", "DELETE FROM rewards_redemption WHERE kind = 'gift_card' AND state = 'fulfilled'"),
+    ("i72", "DELETE FROM rewards_code WHERE redemption_id IS NOT NULL"),
+    ("i72", f"{OPEN_CODES} UPDATE rewards_code SET voided_at = NULL"),
+    ("i72", "UPDATE rewards_code SET voided_at = now() WHERE redemption_id IS NOT NULL AND voided_at IS NULL"),
+    ("i72", f"{OPEN_CODES} UPDATE rewards_code SET redemption_id = NULL, handed_at = NULL WHERE voided_at IS NULL"),
+    ("i72", "UPDATE rewards_code SET redemption_id = gen_random_uuid(), handed_at = now() WHERE redemption_id IS NULL"),
+    ("i72", "UPDATE rewards_redemption SET code_id = gen_random_uuid() WHERE kind = 'gift_card'"),
+    ("i73", "UPDATE rewards_stock SET taken = taken - 1"),
+    ("i73", "UPDATE rewards_stock SET taken = taken + 1"),
+    ("i73", "DELETE FROM rewards_stock"),
+    ("i73", "UPDATE rewards_redemption SET has_piece = true WHERE state = 'cancelled'"),
+    ("i73", "UPDATE rewards_redemption SET has_piece = false WHERE kind = 'service' AND state = 'fulfilled'"),
+    ("i73", "UPDATE rewards_member_use SET used = used - 1"),
+    ("i73", "DELETE FROM rewards_member_use"),
+    ("i73", "UPDATE rewards_redemption SET counts = false"),
+    ("i73", "UPDATE rewards_reward SET limit_count = 1"),
 ]  # fmt: skip
 
 
@@ -815,4 +909,8 @@ FULL_ONLY = {
     "books_i64_in_transit",
     "books_i65_transferred_lots",
     "books_i66_adjustments",
+    "books_i70_redemptions_are_paid",
+    "books_i71_redemption_holds",
+    "books_i72_codes_once",
+    "books_i73_stock_and_limits",
 }

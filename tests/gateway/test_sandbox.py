@@ -22,6 +22,7 @@ from kernel.supervisor import SupervisorError
 from kernel.supervisor.places import DataDirectory
 from partners.oauth.service import PairwiseSubjects
 from partners.registry import service as registry
+from points.rewards import service as rewards
 
 SLUGS = ["ecommerce", "hospital", "education", "tax"]
 
@@ -137,6 +138,20 @@ async def test_twenty_members_of_all_levels_consent_to_each_partner(
             await PairwiseSubjects().resolve_one(
                 seeded, caller, subs[0], scope="points:earn", now=in_six_years
             )
+
+
+async def test_a_new_user_can_redeem_something_of_every_kind(seeded: Connection, now: datetime) -> None:
+    hospital = await registry.find_partner_by_slug(seeded, "hospital")
+    shelf = {
+        reward.kind: (reward.state, reward.provider_id, left)
+        for reward, left in await rewards.list_rewards(seeded)
+        if reward.starts_at == now
+    }
+    assert shelf == {
+        "gift_card": ("active", None, 200),
+        "fee_offset": ("active", None, None),
+        "service": ("active", hospital.id, 1_000),
+    }
 
 
 async def test_a_second_start_only_moves_the_files(

@@ -14,6 +14,8 @@ import points.ledger.proof_queries
 import points.ledger.queries
 import points.ledger.transfer_queries
 import points.membership.queries
+import points.rewards.catalogue_queries
+import points.rewards.queries
 from kernel.database import Connection
 
 MODULES = (
@@ -27,6 +29,8 @@ MODULES = (
     points.ledger.proof_queries,
     points.ledger.explanation_queries,
     points.membership.queries,
+    points.rewards.queries,
+    points.rewards.catalogue_queries,
 )
 STATEMENTS = [
     pytest.param(text, id=f"{module.__name__}.{name}")
