@@ -47,6 +47,8 @@ OF_MEMBERS = frozenset(
         "books_i67_exchanges",
         "books_i68_point_types",
         "books_i69_pinned_lots_are_of_the_holds_type",
+        "books_i70_redemptions_are_paid",
+        "books_i71_redemption_holds",
     )
 )
 #: sentences about whole days of the house

@@ -909,8 +909,6 @@ FULL_ONLY = {
     "books_i64_in_transit",
     "books_i65_transferred_lots",
     "books_i66_adjustments",
-    "books_i70_redemptions_are_paid",
-    "books_i71_redemption_holds",
     "books_i72_codes_once",
     "books_i73_stock_and_limits",
 }
