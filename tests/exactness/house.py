@@ -40,7 +40,7 @@ NOW = datetime(2026, 11, 20, 4, 0, tzinfo=UTC)
 BASE_URL = "http://127.0.0.1:8080"
 #: the pool of the gateway; only its sessions are killed
 GATEWAY = "tessera"
-RETRIES_MAX = 20
+RETRIES_MAX = 200
 
 
 class StandingClock(DatabaseClock):
