@@ -18,22 +18,9 @@ CHECKS = "file accounts chain balances wallets house zero-sum statements seals i
 GAINED = "earned restored adjusted_in transferred_in exchanged_in"
 LOST = "expired clawed repaid adjusted_out transferred_out exchanged_out spent"
 MOVED = [*f"{GAINED} {LOST}".split(), "owed"]
-PAIRS = (
-    (10, 1),
-    (11, 1),
-    (14, 1),
-    (13, 1),
-    (15, 1),
-    (1, 12),
-    (1, 10),
-    (1, 4),
-    (1, 14),
-    (1, 13),
-    (1, 15),
-    (1, 11),
-    (4, 10),
-)
-MEANING = dict(zip(PAIRS, MOVED, strict=True)) | {(2, 11): "spent"}
+#: debit and credit of each of them in turn; what is spent comes from a hold or at once
+PAIRS = "10:1 11:1 14:1 13:1 15:1 1:12 1:10 1:4 1:14 1:13 1:15 1:11 4:10 2:11"
+MEANING = {tuple(map(int, p.split(":"))): m for p, m in zip(PAIRS.split(), [*MOVED, "spent"], strict=True)}
 BALANCES = "available held pending arrears"
 EPOCH = datetime(2000, 1, 1, tzinfo=UTC)
 Record = dict[str, Any]

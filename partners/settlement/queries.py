@@ -38,16 +38,37 @@ INSERT INTO settlement_batch (id, partner_id, business_on, sequence, state)
 VALUES ($1, $2, $3, $4, 'closing')
 """
 
+# What has an exact amount grows the floor of the sum of all such lines of its funder and kind, in the order of the lines,
+# on from where the batches before ended: so all lines together are the whole fen of what is owed exactly.
 TAKE_LEDGER = """
 INSERT INTO settlement_line (batch_id, no, partner_id, source, entry_ref, operation_id, kind, funder, direction,
-                             points, amount_fen, business_on, recorded_at)
-SELECT $1, $4 + row_number() OVER (ORDER BY s.recorded_at, s.entry_ref), s.partner_id, 'ledger', s.entry_ref,
-       s.operation_id, s.kind, s.funder, r.direction, s.points, s.amount_fen, s.business_on, s.recorded_at
-  FROM ledger_settlement_source AS s
-  LEFT JOIN settlement_rule AS r ON r.kind = s.kind AND r.funder_kind = split_part(s.funder, ':', 1)
- WHERE s.partner_id = $2
-   AND s.business_on <= $3
-   AND NOT EXISTS (SELECT FROM settlement_line AS l WHERE l.source = 'ledger' AND l.entry_ref = s.entry_ref)
+                             points, amount_fen, business_on, recorded_at, exact_fen_e6)
+SELECT $1, $4 + due.place, due.partner_id, 'ledger', due.entry_ref, due.operation_id, due.kind, due.funder,
+       due.direction, due.points,
+       CASE WHEN due.exact_fen_e6 IS NULL THEN due.amount_fen
+            ELSE div(due.total_e6, 1000000) - div(due.total_e6 - due.exact_fen_e6, 1000000) END,
+       due.business_on, due.recorded_at, due.exact_fen_e6
+  FROM (SELECT s.*, r.direction, row_number() OVER (ORDER BY s.recorded_at, s.entry_ref) AS place,
+               coalesce(c.fen_e6, 0)
+               + sum(s.exact_fen_e6) OVER (PARTITION BY s.funder, s.kind ORDER BY s.recorded_at, s.entry_ref) AS total_e6
+          FROM ledger_settlement_source AS s
+          LEFT JOIN settlement_rule AS r ON r.kind = s.kind AND r.funder_kind = split_part(s.funder, ':', 1)
+          LEFT JOIN (SELECT funder, kind, sum(fen_e6) AS fen_e6
+                       FROM settlement_carry
+                      WHERE partner_id = $2
+                      GROUP BY funder, kind) AS c ON c.funder = s.funder AND c.kind = s.kind
+         WHERE s.partner_id = $2
+           AND s.due_on <= $3
+           AND NOT EXISTS (SELECT FROM settlement_line AS l WHERE l.source = 'ledger' AND l.entry_ref = s.entry_ref)
+       ) AS due
+"""
+
+CARRY_ON = """
+INSERT INTO settlement_carry (partner_id, funder, kind, batch_id, fen_e6)
+SELECT partner_id, funder, kind, batch_id, sum(exact_fen_e6)
+  FROM settlement_line
+ WHERE batch_id = $1 AND exact_fen_e6 IS NOT NULL
+ GROUP BY partner_id, funder, kind, batch_id
 """
 
 TAKE_CREDIT = """
@@ -150,6 +171,7 @@ async def take_lines(
 
 async def close_batch(connection: Connection, *, batch_id: UUID, now: datetime) -> Batch:
     """Sum the lines up and close."""
+    await connection.execute(CARRY_ON, batch_id, timeout=_CLOSE_SECONDS)
     await connection.execute(SUM_UP, batch_id, timeout=_CLOSE_SECONDS)
     return read(await connection.fetchrow(CLOSE_BATCH, batch_id, now), Batch)
 

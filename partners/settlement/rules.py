@@ -56,6 +56,8 @@ def check_day(business_on: date, *, today: date, latest: date | None) -> None:
 
 def wire_operation(line: Line) -> str:
     """The public id of what the line is about."""
+    if line.kind == "prepaid_bought":
+        return to_wire("blk", line.operation_id)
     if line.source == "ledger":
         return to_wire("ent", line.operation_id)
     return to_wire(_PREFIXES.get(line.kind, "ent"), line.operation_id)

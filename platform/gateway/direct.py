@@ -37,6 +37,8 @@ class DirectRoute(Struct, frozen=True, kw_only=True):
     """A hot route: how its path is recognised, and the handler behind it."""
 
     template: str
+    #: the same as the framework's metrics and logs name it
+    label: str
     path: re.Pattern[str]
     handler: HTTPRouteHandler
     #: the handler's function, called with data, writer and the path's parameters
@@ -69,7 +71,7 @@ class DirectRoutes:
         except (Refusal, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             await self._app(scope, receive, send)
             return
-        scope["path_template"] = route.template
+        scope["path_template"] = route.label
         status, headers, body = await self._answer(route, desk, named, passage)
         headers.append((b"content-length", str(len(body)).encode()))
         await send({"type": "http.response.start", "status": status, "headers": headers})
@@ -99,10 +101,10 @@ class DirectRoutes:
         except asyncpg.DataError:
             return _rendered(ValueNotStorable(), passage)
         except (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError, *AWAY) as failure:
-            log.warning("database_busy", route=route.template, error=type(failure).__name__)
+            log.warning("database_busy", route=route.label, error=type(failure).__name__)
             return _rendered(DatabaseBusy(), passage)
         except Exception as failure:
-            log.error("request_failed", request_id=passage.request_id, route=route.template, exc_info=failure)
+            log.error("request_failed", request_id=passage.request_id, route=route.label, exc_info=failure)
             return _rendered(InternalError(), passage)
         assert desk.stored is not None, "a handler of these routes posts one item"
         return desk.stored.status, [JSON], desk.stored.body
@@ -127,6 +129,7 @@ def _direct(handler: HTTPRouteHandler, template: str) -> DirectRoute:
     )
     return DirectRoute(
         template=template,
+        label=_PARAMETER.sub(r"{\1}", template),
         path=re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", template)),
         handler=handler,
         function=cast("Callable[..., Any]", handler.fn),

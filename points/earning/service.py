@@ -34,10 +34,9 @@ async def earn_each(
         _decide(item, standings.get(item.member.member_id), partner_id, now) for partner_id, item in reported
     ]
     postings = [decision for decision in decided if isinstance(decision, EarnPosting)]
-    outcomes = iter(await ledger.post_earnings(connection, postings, now=now))
+    outcomes = iter(await ledger.post_funded_earnings(connection, postings, now=now))
     return [
-        _answer(decision, next(outcomes)) if isinstance(decision, EarnPosting) else decision
-        for decision in decided
+        _answer(next(outcomes)) if isinstance(decision, EarnPosting) else decision for decision in decided
     ]
 
 
@@ -49,7 +48,7 @@ async def preview_earning(
     decided = _decide(item, standings.get(item.member.member_id), partner_id, now)
     if isinstance(decided, Refusal):
         raise decided
-    answer = _answer(decided, await ledger.preview_earning(connection, decided, now=now))
+    answer = _answer((decided, await ledger.preview_earning(connection, decided, now=now)))
     if isinstance(answer, Refusal):
         raise answer
     return answer
@@ -82,7 +81,10 @@ def _decide(
     )
 
 
-def _answer(posting: EarnPosting, outcome: EarnOutcome) -> Earned | Refusal:
+def _answer(posted: tuple[EarnPosting, EarnOutcome] | Refusal) -> Earned | Refusal:
+    if isinstance(posted, Refusal):
+        return posted
+    posting, outcome = posted
     if not outcome.posted:
         return SourceAlreadyEarned(operation_id=to_wire("ent", outcome.operation_id))
     return Earned(

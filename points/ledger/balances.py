@@ -65,29 +65,35 @@ async def list_entries(
 
 
 async def expire_due(connection: Connection, *, limit: int, now: datetime) -> int:
-    """Book the end of up to `limit` lots and whatever else is due in their wallets; returns how many lots."""
-    return await _settle(
-        connection, await queries.list_ended_lot_owners(connection, limit=limit, now=now), now
-    )
+    """Book the end of `limit` lots, and whatever else is due in their wallets; returns how many lots."""
+    owners = await queries.list_ended_lot_owners(connection, limit=limit, now=now)
+    return await _settle(connection, owners, limit=limit, now=now)
 
 
 async def activate_due(connection: Connection, *, limit: int, now: datetime) -> int:
-    """Book up to `limit` lots whose points wait no longer, and whatever else is due in their wallets; returns how many."""
-    return await _settle(
-        connection, await queries.list_ripe_lot_owners(connection, limit=limit, now=now), now
-    )
+    """Book `limit` lots whose points wait no longer, and whatever else is due in their wallets; returns how many."""
+    owners = await queries.list_ripe_lot_owners(connection, limit=limit, now=now)
+    return await _settle(connection, owners, limit=limit, now=now)
 
 
-async def _settle(connection: Connection, owners: Sequence[WalletRef], now: datetime) -> int:
+async def _settle(connection: Connection, owners: Sequence[WalletRef], *, limit: int, now: datetime) -> int:
+    """A wallet is settled whole or not at all, and none is begun once the limit is reached: points that end together at a
+    month's end would otherwise make the batch many times as large.
+    """
     if not owners:
         return 0
     wallets = await queries.lock_wallets(connection, owners)
     lots = await queries.list_due_lots(connection, [wallet.key for wallet in wallets], now=now)
     journal = Journal(wallets, now=now)
+    booked = 0
     for _, due in groupby(lots, key=lambda lot: lot.wallet):
-        journal.settle(list(due))
+        if booked >= limit:
+            break
+        together = list(due)
+        journal.settle(together)
+        booked += len(together)
     await journal.write(connection)
-    return len(lots)
+    return booked
 
 
 def take_all(lots: Sequence[Lot]) -> list[Take]:

@@ -30,7 +30,7 @@ class BatchItemInvalid(Unprocessable):
     """The item does not match the schema of a single request."""
 
 
-class Batch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class ItemBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     """Requests to be posted together; every item is judged by itself."""
 
     items: Annotated[
@@ -67,7 +67,7 @@ class ItemResults(Struct, frozen=True, kw_only=True):
 
 @post("/v1/points/spends/batch", scope=SPEND, idempotent=True, batch=True, level="A2", status_code=200)
 async def spend_each(
-    data: JSONBody[Batch],
+    data: JSONBody[ItemBatch],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
@@ -81,7 +81,7 @@ async def spend_each(
 
 @post("/v1/points/holds/batch", scope=SPEND, idempotent=True, batch=True, level="A2", status_code=200)
 async def place_each(
-    data: JSONBody[Batch],
+    data: JSONBody[ItemBatch],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
@@ -95,7 +95,7 @@ async def place_each(
 
 @post("/v1/points/captures/batch", scope=SPEND, idempotent=True, batch=True, level="A2", status_code=200)
 async def capture_each(
-    data: JSONBody[Batch],
+    data: JSONBody[ItemBatch],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
@@ -112,7 +112,7 @@ async def capture_each(
 
 @post("/v1/points/releases/batch", scope=SPEND, idempotent=True, batch=True, level="A2", status_code=200)
 async def release_each(
-    data: JSONBody[Batch],
+    data: JSONBody[ItemBatch],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
@@ -133,7 +133,7 @@ async def release_each(
     status_code=200,
 )
 async def reverse_each(
-    data: JSONBody[Batch],
+    data: JSONBody[ItemBatch],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
@@ -183,7 +183,7 @@ async def _post(
     return [item if isinstance(item, Refusal) else next(answers) for item in items]
 
 
-def _decode(batch: Batch, kind: type[T]) -> list[T | Refusal]:
+def _decode(batch: ItemBatch, kind: type[T]) -> list[T | Refusal]:
     return [_read(item, kind) for item in batch.items]
 
 

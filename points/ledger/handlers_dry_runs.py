@@ -43,7 +43,7 @@ async def preview_spend(
 
 
 @post("/v1/points/dry_runs/refund", scope=f"{EARN}|{SPEND}", level="A1", status_code=200)
-async def preview_refund(
+async def preview_points_refund(
     data: JSONBody[RefundDryRun],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
@@ -97,4 +97,4 @@ async def _view_lots(connection: Connection, caller: Caller, touched: Sequence[L
     ]
 
 
-routes = [preview_spend, preview_refund]
+routes = [preview_spend, preview_points_refund]

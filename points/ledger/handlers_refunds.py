@@ -54,7 +54,7 @@ async def reverse(
 
 
 @post("/v1/points/refunds", scope=f"{EARN}|{SPEND}", idempotent=True, level="A2")
-async def refund(
+async def refund_points(
     data: JSONBody[PointsRefundRequest],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
@@ -143,4 +143,4 @@ async def find_target(
     return "earn", found
 
 
-routes = [reverse, refund]
+routes = [reverse, refund_points]

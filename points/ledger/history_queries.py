@@ -10,12 +10,13 @@ from points.ledger.model import Balance, ExpiringPoints, HouseBalance
 # The entry's number decides, because requests that overtake each other are recorded in another order by microseconds:
 # the last number recorded by then is the last link of the chain that existed. Backwards by key, and from the end of the
 # month's statement where there is one, so that an old balance costs one month of one wallet.
+# What had ripened by then repaid arrears as in READ_BALANCE. Moves are read once, in their order, and each leads to its
+# lot by key: moves of a lot have no index of their own.
 READ_BALANCE_AT = """
-SELECT entry.available_after - due.ended
-           + least(due.ripe_live, due.ripe - least(entry.arrears_after, due.ripe)) AS available_points,
+SELECT entry.available_after - due.ended + due.kept AS available_points,
        entry.held_after AS held_points,
        entry.pending_after - due.ripe AS pending_points,
-       entry.arrears_after - least(entry.arrears_after, due.ripe) AS arrears_points
+       entry.arrears_after - due.repaid AS arrears_points
   FROM (SELECT e.bucket, e.member_id, e.point_type, e.seq,
                e.available_after, e.held_after, e.pending_after, e.arrears_after
           FROM ledger_entry AS e
@@ -30,32 +31,66 @@ SELECT entry.available_after - due.ended
          LIMIT 1) AS entry
  CROSS JOIN LATERAL (
        SELECT coalesce(sum(lot.free) FILTER (WHERE lot.expires_at <= $3), 0)::bigint AS ended,
-              coalesce(sum(lot.pending), 0)::bigint AS ripe,
-              coalesce(sum(lot.pending) FILTER (WHERE lot.expires_at IS NULL OR lot.expires_at > $3), 0)::bigint
-                  AS ripe_live
-         FROM (SELECT l.expires_at,
-                      sum(m.points * ledger_move_free(m.kind, l.activates_at IS NOT NULL)) AS free,
-                      CASE WHEN l.activates_at <= $3
-                           THEN sum(m.points * CASE m.kind WHEN 'grant' THEN 1 ELSE ledger_move_pending(m.kind) END)
-                      END AS pending
-                 FROM ledger_lot AS l
-                 JOIN ledger_lot_move AS m USING (bucket, member_id, point_type, lot_seq)
-                WHERE l.bucket = entry.bucket AND l.member_id = entry.member_id AND l.point_type = entry.point_type
-                  AND l.lot_seq <= entry.seq AND (l.expires_at <= $3 OR l.activates_at <= $3)
-                  AND m.seq <= entry.seq
-                GROUP BY l.lot_seq, l.expires_at, l.activates_at) AS lot) AS due
+              coalesce(sum(lot.ripe), 0)::bigint AS ripe, coalesce(sum(lot.repaid), 0)::bigint AS repaid,
+              coalesce(sum(lot.ripe - lot.repaid) FILTER (WHERE lot.expires_at IS NULL OR lot.expires_at > $3), 0)::bigint
+                  AS kept
+         FROM (SELECT n.expires_at, n.free, n.ripe,
+                      least(n.ripe, greatest(0, entry.arrears_after + n.ripe
+                          - sum(n.ripe) OVER ripened)) AS repaid
+                 FROM (SELECT l.lot_seq, l.expires_at, l.activates_at,
+                              CASE WHEN l.activates_at IS NULL THEN moved.free ELSE moved.free_waited END AS free,
+                              CASE WHEN l.activates_at <= $3 THEN moved.pending ELSE 0 END AS ripe
+                         FROM (SELECT m.lot_seq,
+                                      sum(m.points * ledger_move_free(m.kind, false)) AS free,
+                                      sum(m.points * ledger_move_free(m.kind, true)) AS free_waited,
+                                      sum(m.points * CASE m.kind WHEN 'grant' THEN 1 ELSE ledger_move_pending(m.kind) END)
+                                          AS pending
+                                 FROM ledger_lot_move AS m
+                                WHERE m.bucket = entry.bucket AND m.member_id = entry.member_id
+                                  AND m.point_type = entry.point_type AND m.seq <= entry.seq
+                                GROUP BY m.lot_seq) AS moved
+                        CROSS JOIN LATERAL (
+                              SELECT o.lot_seq, o.expires_at, o.activates_at
+                                FROM ledger_lot AS o
+                               WHERE o.bucket = entry.bucket AND o.member_id = entry.member_id
+                                 AND o.point_type = entry.point_type AND o.lot_seq = moved.lot_seq
+                                 AND (o.expires_at <= $3 OR o.activates_at <= $3)
+                              OFFSET 0) AS l) AS n
+               WINDOW ripened AS (ORDER BY n.activates_at, n.expires_at NULLS LAST, n.lot_seq
+                                  ROWS UNBOUNDED PRECEDING)) AS lot) AS due
 """
 
 # Soonest first, as LIST_EXPIRING; what was free in a lot at that moment is the sum of the moves until then.
 LIST_EXPIRING_AT = """
-SELECT lot.expires_at, sum(m.points * (ledger_move_remaining(m.kind) - ledger_move_held(m.kind)))::bigint AS points
-  FROM ledger_lot AS lot
-  JOIN ledger_lot_move AS m USING (bucket, member_id, point_type, lot_seq)
-  JOIN ledger_entry AS e USING (bucket, member_id, point_type, seq)
- WHERE lot.bucket = $1 AND lot.member_id = $2 AND lot.point_type = 1 AND lot.expires_at > $3
-   AND (lot.activates_at IS NULL OR lot.activates_at <= $3) AND e.recorded_at <= $3
+SELECT lot.expires_at, sum(lot.points)::bigint AS points
+  FROM (SELECT n.expires_at,
+               n.points - least(n.ripe, greatest(0, owed.points + n.ripe
+                   - sum(n.ripe) OVER ripened)) AS points
+          FROM (SELECT l.lot_seq, l.expires_at, l.activates_at, moved.points,
+                       CASE WHEN l.activates_at IS NULL THEN 0 ELSE moved.pending END AS ripe
+                  FROM (SELECT m.lot_seq,
+                               sum(m.points * (ledger_move_remaining(m.kind) - ledger_move_held(m.kind))) AS points,
+                               sum(m.points * CASE m.kind WHEN 'grant' THEN 1 ELSE ledger_move_pending(m.kind) END)
+                                   AS pending
+                          FROM ledger_lot_move AS m
+                          JOIN ledger_entry AS e USING (bucket, member_id, point_type, seq)
+                         WHERE m.bucket = $1 AND m.member_id = $2 AND m.point_type = 1 AND e.recorded_at <= $3
+                         GROUP BY m.lot_seq) AS moved
+                 CROSS JOIN LATERAL (
+                       SELECT o.lot_seq, o.expires_at, o.activates_at
+                         FROM ledger_lot AS o
+                        WHERE o.bucket = $1 AND o.member_id = $2 AND o.point_type = 1 AND o.lot_seq = moved.lot_seq
+                          AND (o.expires_at > $3 OR o.activates_at <= $3)
+                          AND (o.activates_at IS NULL OR o.activates_at <= $3)
+                       OFFSET 0) AS l) AS n
+         CROSS JOIN (SELECT e.arrears_after AS points
+                       FROM ledger_entry AS e
+                      WHERE e.bucket = $1 AND e.member_id = $2 AND e.point_type = 1 AND e.recorded_at <= $3
+                      ORDER BY e.seq DESC
+                      LIMIT 1) AS owed
+        WINDOW ripened AS (ORDER BY n.activates_at, n.expires_at NULLS LAST, n.lot_seq ROWS UNBOUNDED PRECEDING)) AS lot
+ WHERE lot.expires_at > $3 AND lot.points > 0
  GROUP BY lot.expires_at
-HAVING sum(m.points * (ledger_move_remaining(m.kind) - ledger_move_held(m.kind))) > 0
  ORDER BY lot.expires_at
  LIMIT $4
 """

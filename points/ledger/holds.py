@@ -26,7 +26,6 @@ from points.ledger.model import (
     Manager,
     PointType,
     Take,
-    Wallet,
     wallet_ref,
 )
 from points.ledger.picking import pick_lots
@@ -187,7 +186,11 @@ async def _close(
         [wallet_ref(closing.hold.member, closing.hold.point_type.code) for closing in closings],
     )
     journal = Journal(wallets, now=now)
-    await _settle_debtors(connection, journal, wallets, now)
+    # what has ripened repays before what comes back does
+    if owing := [wallet.key for wallet in wallets if wallet.arrears_points and wallet.pending_points]:
+        due = await queries.list_due_lots(connection, owing, now=now)
+        for _, lots in groupby(due, key=lambda lot: lot.wallet):
+            journal.settle(list(lots))
     closed = await hold_queries.close_holds(connection, closings, now=now)
     pinned = await hold_queries.list_hold_lots(connection, list(closed.values()))
     captures: list[tuple[Hold, Sequence[Take]]] = []
@@ -211,17 +214,6 @@ async def _close(
         await journal.write(connection)
         await enqueue(connection, [_event(outcome) for outcome in outcomes.values()], now=now)
     return outcomes
-
-
-async def _settle_debtors(
-    connection: Connection, journal: Journal, wallets: Sequence[Wallet], now: datetime
-) -> None:
-    """What has ripened has paid the debt already, booked or not: before points that a hold gives back would."""
-    owing = [wallet.key for wallet in wallets if wallet.arrears_points and wallet.pending_points]
-    if owing:
-        lots = await queries.list_due_lots(connection, owing, now=now)
-        for _, due in groupby(lots, key=lambda lot: lot.wallet):
-            journal.settle(list(due))
 
 
 def _opened(request: HoldRequest, now: datetime) -> Hold:

@@ -69,10 +69,10 @@ class Journal:
     def wallet(self, member: MemberRef, point_type: int = TESSERA) -> Wallet:
         return self._wallets[member.member_id, point_type]
 
-    def arrears_points(self, key: WalletRef) -> int:
-        """What is owed to the wallet; nothing by who has none."""
+    def owing_pending_points(self, key: WalletRef) -> int:
+        """What waits, or has ripened, in the wallet of who owes; nothing of who has none."""
         wallet = self._wallets.get((key.member_id, key.point_type))
-        return 0 if wallet is None else wallet.arrears_points
+        return 0 if wallet is None or not wallet.arrears_points else wallet.pending_points
 
     def standing(self, key: WalletRef, lots: Iterable[Lot]) -> list[Lot]:
         """These lots of a wallet as they stand now, and those moved so far, in spend order."""
@@ -201,7 +201,10 @@ class Journal:
         return [lot for lot in standing if lot.is_live(self._now)]
 
     def _activate(self, lots: Sequence[Lot]) -> list[Lot]:
-        """Book the end of waiting; what may be spent from now on repays arrears first. All lots, as they stand then."""
+        """Book the end of waiting; what may be spent from now on repays arrears first. All lots, as they stand then.
+
+        They repay in the order in which they ripened: as if it had been booked at each of these instants.
+        """
         ripe = [Take(lot=lot, points=lot.pending_points) for lot in lots if lot.is_ripe(self._now)]
         if not ripe:
             return list(lots)
@@ -211,7 +214,8 @@ class Journal:
             key.member, "activate", points=points, partner_id=None, point_type=key.point_type
         )
         self.post(operation_id, Account.PENDING, Account.AVAILABLE, ripe, "activate")
-        repaid = {taken.lot.lot_seq: taken.points for taken in self.repay(operation_id, ripe)}
+        by_ripeness = sorted(ripe, key=attrgetter("lot.activates_at"))
+        repaid = {taken.lot.lot_seq: taken.points for taken in self.repay(operation_id, by_ripeness)}
         activated = {taken.lot.lot_seq for taken in ripe}
         return [
             replace(lot, pending_points=0, remaining_points=lot.remaining_points - repaid.get(lot.lot_seq, 0))

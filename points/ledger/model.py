@@ -342,6 +342,8 @@ class Grant(Struct, frozen=True, kw_only=True):
     expires_at: datetime | None = None
     #: pending until then; None for points that may be spent at once
     activates_at: datetime | None = None
+    #: left out, not refused, when its funder has not enough left
+    optional: bool = False
 
 
 class EarnPosting(Struct, frozen=True, kw_only=True):
@@ -408,6 +410,8 @@ class Operation(Struct, frozen=True, kw_only=True):
     recorded_at: datetime
     business_on: date
     manager: Manager | None = None
+    #: whether a funder's block paid for its points
+    block_funded: bool = False
     point_type: int = TESSERA
     calculation: dict[str, Any] | None = None
 

@@ -40,8 +40,8 @@ async def _pick(
 ) -> list[list[Take] | InsufficientPoints]:
     wanted: dict[WalletRef, int] = {}
     for key, points in asked:
-        # who owes repays with what ripens before anything is free
-        wanted[key] = wanted.get(key, journal.arrears_points(key)) + points
+        # who owes repays with what has ripened before anything is free: with all of it, in its order
+        wanted[key] = wanted.get(key, journal.owing_pending_points(key)) + points
     free: dict[WalletRef, list[Lot]] = {}
     for key, owned in groupby(
         await queries.list_spendable_lots(connection, wanted, now=now), key=lambda lot: lot.wallet

@@ -84,7 +84,8 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
  ORDER BY lot.expires_at NULLS LAST, lot.lot_seq
 """
 
-# Ordered by wallet, so that its entries follow each other, and in spend order: what ended first repays first.
+# Ordered by wallet, so that its entries follow each other, and in spend order. Two halves, because one condition for
+# both would read every lot a member has: the ended ones by key, what waits only where something waits (see READ_BALANCE).
 LIST_DUE_LOTS = """
 SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, lot.unit_cost_e6,
        lot.campaign, lot.rule_version, lot.effective_at, lot.expires_at, lot.remaining_points, lot.held_points,
@@ -94,8 +95,14 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
        SELECT l.*
          FROM ledger_lot AS l
         WHERE l.bucket = owner.bucket AND l.member_id = owner.member_id AND l.point_type = owner.point_type
-          AND l.remaining_points > 0 AND l.remaining_points > l.held_points
-          AND (l.expires_at <= $3 OR (l.pending_points > 0 AND l.activates_at <= $3))
+          AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.expires_at <= $3
+        UNION ALL
+       SELECT l.*
+         FROM ledger_wallet AS w
+         JOIN ledger_lot AS l USING (bucket, member_id, point_type)
+        WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = owner.point_type AND w.pending_points > 0
+          AND l.remaining_points > 0 AND l.pending_points > 0 AND (l.activates_at <= $3) IS TRUE
+          AND (l.expires_at IS NULL OR l.expires_at > $3)
        OFFSET 0) AS lot
  ORDER BY lot.bucket, lot.member_id, lot.point_type, lot.expires_at NULLS LAST, lot.lot_seq
 """
@@ -119,39 +126,60 @@ SELECT bucket, member_id, point_type
 """
 
 # What time has done since the last booking: lots that ended lose what is free, lots that ripened give what waited, and
-# of that the arrears are repaid first, from what has ended since before the rest.
-
+# of that the arrears are repaid first, in the order in which the lots ripened, whether they have ended since or not: so
+# it would have been, had a sweep come by at every instant. IS TRUE keeps the plan from looking for one member's lots
+# among all that ripened since the sweep: at the end of a campaign these are many.
 READ_BALANCE = """
-SELECT wallet.available_points - due.ended
-           + least(due.ripe_live, due.ripe - least(wallet.arrears_points, due.ripe)) AS available_points,
+SELECT wallet.available_points - ended.points + due.kept AS available_points,
        wallet.held_points,
        wallet.pending_points - due.ripe AS pending_points,
-       wallet.arrears_points - least(wallet.arrears_points, due.ripe) AS arrears_points
+       wallet.arrears_points - due.repaid AS arrears_points
   FROM ledger_wallet AS wallet
  CROSS JOIN LATERAL (
-       SELECT coalesce(sum(lot.remaining_points - lot.held_points - lot.pending_points)
-                  FILTER (WHERE lot.expires_at <= $3), 0)::bigint AS ended,
-              coalesce(sum(lot.pending_points) FILTER (WHERE lot.activates_at <= $3), 0)::bigint AS ripe,
-              coalesce(sum(lot.pending_points)
-                  FILTER (WHERE lot.activates_at <= $3 AND (lot.expires_at IS NULL OR lot.expires_at > $3)), 0)::bigint
-                  AS ripe_live
+       SELECT coalesce(sum(lot.remaining_points - lot.held_points - lot.pending_points), 0)::bigint AS points
          FROM ledger_lot AS lot
-        WHERE lot.bucket = wallet.bucket AND lot.member_id = wallet.member_id
-          AND lot.point_type = wallet.point_type
-          AND lot.remaining_points > 0 AND (lot.expires_at <= $3 OR lot.activates_at <= $3)) AS due
+        WHERE lot.bucket = wallet.bucket AND lot.member_id = wallet.member_id AND lot.point_type = wallet.point_type
+          AND lot.remaining_points > 0 AND lot.expires_at <= $3) AS ended
+ CROSS JOIN LATERAL (
+       SELECT coalesce(sum(lot.points), 0)::bigint AS ripe, coalesce(sum(lot.repaid), 0)::bigint AS repaid,
+              coalesce(sum(lot.points - lot.repaid) FILTER (WHERE lot.expires_at IS NULL OR lot.expires_at > $3), 0)::bigint
+                  AS kept
+         FROM (SELECT r.pending_points AS points, r.expires_at,
+                      least(r.pending_points, greatest(0, wallet.arrears_points + r.pending_points
+                          - sum(r.pending_points) OVER ripened)) AS repaid
+                 FROM ledger_lot AS r
+                WHERE wallet.pending_points > 0
+                  AND r.bucket = wallet.bucket AND r.member_id = wallet.member_id AND r.point_type = wallet.point_type
+                  AND r.remaining_points > 0 AND r.pending_points > 0 AND (r.activates_at <= $3) IS TRUE
+               WINDOW ripened AS (ORDER BY r.activates_at, r.expires_at NULLS LAST, r.lot_seq
+                                  ROWS UNBOUNDED PRECEDING)) AS lot) AS due
  WHERE wallet.bucket = $1 AND wallet.member_id = $2 AND wallet.point_type = $4
 """
 
-# Soonest first: that is what the member wants to know.
+# Soonest first: that is what the member wants to know. What ripened and repays arrears is not there to end; see
+# READ_BALANCE.
 LIST_EXPIRING = """
-SELECT expires_at,
-       sum(remaining_points - held_points - CASE WHEN activates_at > $3 THEN pending_points ELSE 0 END)::bigint AS points
-  FROM ledger_lot
- WHERE bucket = $1 AND member_id = $2 AND point_type = $5
-   AND remaining_points > 0 AND remaining_points > held_points AND expires_at > $3
-   AND (pending_points = 0 OR activates_at <= $3 OR remaining_points > held_points + pending_points)
- GROUP BY expires_at
- ORDER BY expires_at
+WITH paying AS MATERIALIZED (
+    SELECT lot.lot_seq,
+           least(lot.pending_points, greatest(0, wallet.arrears_points + lot.pending_points
+               - sum(lot.pending_points) OVER ripened)) AS points
+      FROM ledger_wallet AS wallet
+      JOIN ledger_lot AS lot USING (bucket, member_id, point_type)
+     WHERE wallet.bucket = $1 AND wallet.member_id = $2 AND wallet.point_type = $5
+       AND wallet.arrears_points > 0 AND wallet.pending_points > 0
+       AND lot.remaining_points > 0 AND lot.pending_points > 0 AND (lot.activates_at <= $3) IS TRUE
+    WINDOW ripened AS (ORDER BY lot.activates_at, lot.expires_at NULLS LAST, lot.lot_seq ROWS UNBOUNDED PRECEDING)
+)
+SELECT lot.expires_at, sum(lot.free)::bigint AS points
+  FROM (SELECT l.expires_at,
+               l.remaining_points - l.held_points - CASE WHEN l.activates_at > $3 THEN l.pending_points ELSE 0 END
+               - coalesce((SELECT p.points FROM paying AS p WHERE p.lot_seq = l.lot_seq), 0) AS free
+          FROM ledger_lot AS l
+         WHERE l.bucket = $1 AND l.member_id = $2 AND l.point_type = $5
+           AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.expires_at > $3) AS lot
+ WHERE lot.free > 0
+ GROUP BY lot.expires_at
+ ORDER BY lot.expires_at
  LIMIT $4
 """
 
@@ -174,8 +202,10 @@ SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, cre
 FIND_OPERATION = """
 SELECT bucket, member_id, id, kind, partner_id, hold_id, source_kind, source_ref, reverses, refund_ref,
        amount_fen, points, rule_version, tier, multiplier_pct, own_card, category,
-       occurred_at, recorded_at, business_on, manager, point_type, calculation
-  FROM ledger_operation
+       occurred_at, recorded_at, business_on, manager, point_type, calculation,
+       EXISTS (SELECT FROM ledger_funding_draw AS d
+                WHERE d.bucket = o.bucket AND d.member_id = o.member_id AND d.operation_id = o.id) AS block_funded
+  FROM ledger_operation AS o
  WHERE id = $1 AND partner_id = $2
 """
 

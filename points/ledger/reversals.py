@@ -11,7 +11,7 @@ from kernel.database import Connection
 from kernel.errors import Refusal
 from kernel.ids import to_wire
 from kernel.outbox import Event, enqueue
-from points.ledger import hold_queries, queries
+from points.ledger import funding, hold_queries, queries
 from points.ledger.balances import take_all
 from points.ledger.holds import only
 from points.ledger.journal import Journal
@@ -122,12 +122,19 @@ class Undoing:
         self._counts: dict[UUID, Reversible] = {}
         self._pinned: dict[UUID, list[HoldLot]] = {}
         self._restored: list[tuple[Hold, list[Take]]] = []
+        #: what was taken of points that funders' blocks paid for
+        self._taken: list[tuple[Operation, UUID, list[Take]]] = []
+        self._blocks: list[tuple[int, UUID]] = []
 
     @classmethod
     async def begin(cls, connection: Connection, targets: Sequence[Undoable], *, now: datetime) -> Self:
-        """With the wallets of all of them locked."""
+        """With the wallets of all of them locked, and before them the blocks that may get points back."""
+        funded = [target.operation for target in targets if target.operation.block_funded]
+        blocks = await funding.lock_blocks(connection, funded, now=now) if funded else []
         wallets = await queries.lock_wallets(connection, [target.wallet for target in targets])
-        return cls(connection, Journal(wallets, now=now), now=now)
+        undoing = cls(connection, Journal(wallets, now=now), now=now)
+        undoing._blocks = blocks
+        return undoing
 
     @classmethod
     async def preview(cls, connection: Connection, targets: Sequence[Undoable], *, now: datetime) -> Self:
@@ -167,7 +174,9 @@ class Undoing:
         owed = 0
         if hold is None:
             origin = [lot for lot in lots if lot.operation_id == operation.id]
-            owed = _claw_back(self.journal, reversal_id, live, origin, points)
+            owed, taken = _claw_back(self.journal, reversal_id, live, origin, points)
+            if operation.block_funded:
+                self._taken.append((operation, reversal_id, taken))
         else:
             self._restore(hold, reversal_id, points)
         self._counts[operation.id] = replace(
@@ -196,6 +205,15 @@ class Undoing:
             )
         for hold, returned in self._restored:
             await hold_queries.mark_restored(self._connection, hold, returned)
+        for operation, reversal_id, taken in self._taken:
+            await funding.return_draws(
+                self._connection,
+                operation,
+                taken,
+                block_ids=[block_id for bucket, block_id in self._blocks if bucket == operation.bucket],
+                by_operation=reversal_id,
+                now=self._now,
+            )
         await self.journal.write(self._connection)
         await enqueue(
             self._connection,
@@ -242,24 +260,26 @@ class Undoing:
 
 def _claw_back(
     journal: Journal, reversal_id: UUID, live: Sequence[Lot], origin: Sequence[Lot], points: int
-) -> int:
+) -> tuple[int, list[Take]]:
     """From the earning's own lots, then its funders', then owed; held points are never touched.
 
-    Returns how much of it stays owed.
+    Returns how much of it stays owed, and what the points were taken from.
     """
     if points == 0:
-        return 0
+        return 0, []
     voided, taken_back = take_back(live, origin, points)
     journal.post(reversal_id, Account.PENDING, Account.ISSUED, voided, "void")
     journal.post(reversal_id, Account.AVAILABLE, Account.ISSUED, taken_back, "claw")
-    owed = points - sum(taken.points for taken in (*voided, *taken_back))
+    takes = [*voided, *taken_back]
+    owed = points - sum(taken.points for taken in takes)
     if owed == 0:
-        return 0
-    journal.owe(reversal_id, Take(lot=origin[0], points=owed))
+        return 0, takes
+    missing = Take(lot=origin[0], points=owed)
+    journal.owe(reversal_id, missing)
     # who owes cannot have points free: other funders' points repay at once, as later earnings would
     used = {taken.lot.lot_seq for taken in taken_back}
     repaid = journal.repay(reversal_id, take_all([lot for lot in live if lot.lot_seq not in used]))
-    return owed - sum(taken.points for taken in repaid)
+    return owed - sum(taken.points for taken in repaid), [*takes, missing]
 
 
 def _event(operation: Operation, hold: Hold | None, refund_ref: str, reversal: Reversal) -> Event:

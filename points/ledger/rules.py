@@ -143,15 +143,6 @@ def spend_order(lot: Lot) -> tuple[bool, datetime, int]:
     return lot.expires_at is None, lot.expires_at or _NEVER, lot.lot_seq
 
 
-def split_expired(lots: Iterable[Lot], now: datetime) -> tuple[list[Lot], list[Lot]]:
-    """(expired, live): whether a sweep has come by makes no difference."""
-    expired: list[Lot] = []
-    live: list[Lot] = []
-    for lot in lots:
-        (live if lot.is_live(now) else expired).append(lot)
-    return expired, live
-
-
 def take(lots: Iterable[Lot], points: int) -> list[Take]:
     """The free points of `lots` in their order until `points` are together; fewer when there are not enough."""
     takes = []

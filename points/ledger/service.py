@@ -1,4 +1,4 @@
-"""The ledger as other domains call it: earn, hold, spend, give, reverse, adjust, read, prove; and the sweeps."""
+"""The ledger as other domains call it: earn, hold, spend, give, reverse, adjust, read, prove, fund; and the sweeps."""
 
 from points.ledger.adjustments import (
     approve_adjustment,
@@ -13,6 +13,15 @@ from points.ledger.dry_runs import preview_earning, preview_spend
 from points.ledger.earnings import find_earning, post_earnings
 from points.ledger.exchanges import exchange_points, list_rates, set_rate
 from points.ledger.explanations import explain_operation, search_operations
+from points.ledger.funders import (
+    buy_block,
+    change_terms,
+    find_funder,
+    list_blocks,
+    list_funders,
+    register_funder,
+)
+from points.ledger.funding import draw_funding, give_back_draws, post_funded_earnings, record_draws
 from points.ledger.history import balance_at, balance_on, end_of_day, house_balances_on, list_expiring_at
 from points.ledger.holds import (
     capture_hold,
@@ -72,9 +81,12 @@ __all__ = [
     "approve_adjustment",
     "balance_at",
     "balance_on",
+    "buy_block",
     "capture_hold",
+    "change_terms",
     "check_over",
     "close_holds",
+    "draw_funding",
     "end_of_day",
     "end_transfers",
     "exchange_points",
@@ -84,18 +96,22 @@ __all__ = [
     "find_adjustment",
     "find_earning",
     "find_first_day",
+    "find_funder",
     "find_hold",
     "find_point_type",
     "find_point_types",
     "find_statement",
     "find_transfer",
+    "give_back_draws",
     "house_balances_on",
     "issuing",
     "lapse_due",
     "list_adjustments",
+    "list_blocks",
     "list_entries",
     "list_expiring",
     "list_expiring_at",
+    "list_funders",
     "list_open_days",
     "list_open_months",
     "list_point_types",
@@ -104,13 +120,16 @@ __all__ = [
     "place_hold",
     "place_holds",
     "post_earnings",
+    "post_funded_earnings",
     "preview_earning",
     "preview_refund",
     "preview_spend",
     "propose_adjustment",
     "read_balance",
     "read_point_type",
+    "record_draws",
     "refund",
+    "register_funder",
     "register_point_type",
     "reject_adjustment",
     "release_hold",

@@ -144,9 +144,9 @@ class Wallet:
         return points
 
     def pass_time(self, before: datetime, now: datetime) -> None:
-        """What waits no longer repays the debt, what ends first before the rest; also what has ended by now."""
+        """What waits no longer repays the debt in the order in which it ripened; also what has ended by now."""
         ripe = [lot for lot in self.lots if lot.waits(before) and not lot.waits(now)]
-        self._repay([(lot, lot.left) for lot in sorted(ripe, key=_end)])
+        self._repay([(lot, lot.left) for lot in sorted(ripe, key=lambda lot: (lot.begins or now, _end(lot)))])
 
     def hold(self, name: str, points: int, *, deadline: datetime, now: datetime) -> None:
         """Soonest end first, then oldest; what never ends comes last."""

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from uuid import UUID
 
 import asyncpg
+import msgspec
 import pytest
 
 from gateway import books, books_log, books_recent
@@ -26,6 +27,8 @@ from partners.settlement import service as settlement
 from partners.webhooks import service as webhooks
 from points.ledger import service as ledger
 from points.ledger.deeds import Adjustment, ExchangeRequest, RefundPart, TransferRequest
+from points.ledger.funder_model import Billing, Terms
+from points.ledger.funder_rules import FunderExhausted
 from points.ledger.model import POINTS, EarnPosting, Grant, Hold, Side, SpendRequest
 from points.membership import service as membership
 from points.rewards import service as rewards
@@ -95,12 +98,13 @@ class Day:
             mode="live",
             now=NOW,
         )
-        first, second = await membership.enrol_members(connection, count=2, now=NOW)
+        first, second, third = await membership.enrol_members(connection, count=3, now=NOW)
         await self._points(first)
         await self._arrears(second)
         await self._more()
         await self._plans(first)
         await self._right(second)
+        brand_id = await self._funding(third)
         await self._rewards(first)
         while await webhooks.relay(connection, limit=1_000, now=NOW):
             pass
@@ -109,6 +113,13 @@ class Day:
         await settlement.close_batch(
             connection, partner_id=self.partner_id, business_on=date(2026, 11, 20), now=closed_at
         )
+        for day in (20, 21):
+            await settlement.close_batch(
+                connection,
+                partner_id=brand_id,
+                business_on=date(2026, 11, day),
+                now=closed_at + timedelta(days=1),
+            )
 
     async def _earn(
         self, member: MemberRef, points: int, *, days: int = 365, waits: int | None = None, funder_id: int = 1
@@ -140,9 +151,10 @@ class Day:
                 ),
             ),
         )
-        [outcome] = await ledger.post_earnings(self._connection, [posting], now=NOW)
-        assert outcome.posted
-        return outcome.operation_id
+        [answer] = await ledger.post_funded_earnings(self._connection, [posting], now=NOW)
+        assert not isinstance(answer, FunderExhausted)
+        assert answer[1].posted
+        return answer[1].operation_id
 
     async def _hold(self, member: MemberRef, points: int, *, seconds: int = 3_600) -> UUID:
         hold = await ledger.place_hold(
@@ -280,6 +292,49 @@ class Day:
         )
         assert reversal.arrears_added == 450
         await self._earn(member, 100)
+
+    async def _funding(self, member: MemberRef) -> UUID:
+        """A brand pays for points in the mall: in advance and afterwards, one refund of each, one lot expired."""
+        connection, brand_id = self._connection, new_id(NOW)
+        for code, billing, price in (("brand-pre", "prepaid", 0), ("brand-post", "postpaid", 900_000)):
+            terms = Terms(
+                effective_on=date(2026, 11, 20),
+                billing=msgspec.convert(billing, Billing),
+                price_fen_e6=price,
+                breakage_ppm=500_000,
+            )
+            funder = await ledger.register_funder(
+                connection,
+                code=f"partner:{code}",
+                kind="partner",
+                partner_id=brand_id,
+                terms=terms,
+                actor="test",
+                now=NOW,
+            )
+            if billing == "prepaid":
+                await ledger.buy_block(
+                    connection,
+                    code=funder.code,
+                    points=1_000,
+                    paid_fen=777,
+                    starts_on=terms.effective_on,
+                    purchase_ref="po-1",
+                    actor="test",
+                    now=NOW,
+                )
+            earned = await self._earn(member, 333, funder_id=funder.id, days=1)
+            await ledger.reverse(
+                connection,
+                operation_id=earned,
+                partner_id=self.partner_id,
+                side="earn",
+                refund_ref="refund-1",
+                refunded_fen=11_100,
+                now=NOW,
+            )
+        assert await ledger.expire_due(connection, limit=10, now=NOW + timedelta(days=1)) == 2
+        return brand_id
 
     async def _plans(self, member: MemberRef) -> None:
         """One plan captured in two parts, repaid once and refunded twice; one voided; one left authorised; one declined."""
@@ -516,6 +571,7 @@ async def test_a_good_day_contradicts_nothing_and_the_application_may_look(
     assert lines == {
         *("points_issued", "points_clawed_back", "points_redeemed", "points_restored"),
         *("capture", "refund", "discount", "discount_reversal", "merchant_subsidy", "subsidy_reversal"),
+        *("prepaid_bought", "prepaid_used", "prepaid_returned", "breakage_share"),
     }
 
 
@@ -678,6 +734,28 @@ DEFECTS = [
     ("i43", f"UPDATE ledger_lot SET points = points + 1 WHERE operation_id = {AN_EARNING}"),
     ("i74", f"{A_CHECK} ('2026-11-22', '2026-11-23', 1, '{{}}', now(), now())"),
     ("i74", f"{A_CHECK} (NULL, '2026-11-23', NULL, '{{books_i01_entry_accounts}}', now(), now())"),
+    ("i50", "UPDATE ledger_budget SET leased = leased - 1"),
+    ("i50", "UPDATE ledger_budget_slot SET granted = granted + 1"),
+    ("i50", "DELETE FROM ledger_budget_slot"),
+    ("i50", "UPDATE ledger_budget SET scarce = true, total = total + 1, leased = leased + 1; UPDATE ledger_budget_slot SET granted = granted + 1"),
+    ("i51", "UPDATE ledger_budget_slot SET used = used - 1"),
+    ("i51", "UPDATE ledger_budget SET total = total + 1"),
+    ("i51", "DELETE FROM ledger_funding_draw WHERE by_operation <> operation_id"),
+    ("i51", "DELETE FROM ledger_funder_block"),
+    ("i52", "DELETE FROM ledger_funding_draw"),
+    ("i52", "UPDATE ledger_funding_draw SET points = points + 1 WHERE by_operation = operation_id"),
+    ("i52", "UPDATE ledger_funder_terms SET billing = 'prepaid'"),
+    ("i52", "UPDATE ledger_funding_draw SET operation_id = gen_random_uuid() WHERE by_operation = operation_id"),
+    ("i53", "UPDATE ledger_funding_draw SET points = points + 300 WHERE by_operation <> operation_id"),
+    ("i53", "UPDATE ledger_funding_draw SET points = points + 1 WHERE by_operation <> operation_id"),
+    ("i53", "DELETE FROM ledger_funding_draw WHERE by_operation = operation_id"),
+    ("i54", "UPDATE ledger_funder SET partner_id = gen_random_uuid() WHERE code = 'partner:brand-post'"),
+    ("i54", "DELETE FROM settlement_line WHERE funder = 'partner:brand-post'"),
+    ("i54", "DELETE FROM settlement_line WHERE kind = 'prepaid_used'"),
+    ("i55", "UPDATE settlement_line SET amount_fen = amount_fen + 1 WHERE kind = 'breakage_share'"),
+    ("i55", "UPDATE settlement_carry SET fen_e6 = fen_e6 + 1"),
+    ("i55", "DELETE FROM settlement_carry"),
+    ("i56", "UPDATE settlement_line SET funder = 'partner:brand-pre' WHERE kind = 'points_redeemed'"),
     ("i15", "UPDATE ledger_operation SET kind = 'hold' WHERE kind = 'spend'"),
     ("i15", "UPDATE ledger_hold SET points = points + 1 WHERE closed_by = id"),
     ("i18", "UPDATE ledger_operation SET points = points + 1 WHERE kind = 'reverse_spend'"),
@@ -905,6 +983,13 @@ FULL_ONLY = {
     "books_i38_plan_state",
     "books_i39_credit_is_told",
     "books_i42_seals",
+    "books_i50_budget_is_its_slots",
+    "books_i51_block_is_its_draws",
+    "books_i52_prepaid_points_are_drawn",
+    "books_i53_block_gets_its_own_back",
+    "books_i54_funded_entry_is_billed",
+    "books_i55_funder_pays_to_the_fen",
+    "books_i56_nobody_sees_anothers_funder",
     "books_i63_transfers",
     "books_i64_in_transit",
     "books_i65_transferred_lots",

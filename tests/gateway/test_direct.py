@@ -42,7 +42,7 @@ class Caller:
         }
         if key is not None:
             headers["idempotency-key"] = key
-        transport = httpx.ASGITransport(app=cast(Any, self._edge), raise_app_exceptions=False)
+        transport = httpx.ASGITransport(app=self._watched, raise_app_exceptions=False)
         async with httpx.AsyncClient(
             transport=transport, base_url=self._partner.credentials.base_url
         ) as client:
@@ -54,7 +54,12 @@ class Caller:
         }
         names = sorted(set(answer.headers) - {"dpop-nonce", "allow"})
         replayed = answer.headers.get("idempotency-replayed")
-        return answer.status_code, answer.headers["content-type"], replayed, names, sorted(document), told
+        content_type = answer.headers["content-type"]
+        return answer.status_code, content_type, replayed, names, sorted(document), told, self._route
+
+    async def _watched(self, scope: Any, receive: Any, send: Any) -> None:
+        await self._edge(scope, receive, send)
+        self._route = scope.get("path_template")  # under which the request is counted and logged
 
 
 async def test_both_ways_answer_alike(ways: list[Edge], partner: PartnerClient) -> None:

@@ -563,7 +563,8 @@ def test_books_forged_with_their_seals_are_told_by_an_earlier_copy_alone(
 async def _months(pool: Pool) -> list[tuple[MemberRef, date]]:
     async with acquire(pool) as connection:
         records = await connection.fetch(
-            "SELECT bucket, member_id, period FROM ledger_statement ORDER BY member_id, period"
+            "SELECT bucket, member_id, period FROM ledger_statement WHERE period < $1 ORDER BY member_id, period",
+            LATER.date(),
         )
     return [(MemberRef(bucket=bucket, member_id=number), period) for bucket, number, period in records]
 
@@ -631,7 +632,7 @@ async def test_a_month_without_a_statement_is_not_proved(autumn: tuple[Pool, Aut
     pool, _ = autumn
     member, _ = (await _months(pool))[0]
     with pytest.raises(StatementUnknown):
-        await _proof(pool, member, date(2024, 12, 1))
+        await _proof(pool, member, date(2024, 8, 1))
 
 
 @pytest.mark.parametrize("count", [1, 2, 3, 4, 5, 7, 8, 13])

@@ -5,8 +5,10 @@ from types import ModuleType
 import pytest
 
 import points.ledger.adjustment_queries
+import points.ledger.budget_queries
 import points.ledger.exchange_queries
 import points.ledger.explanation_queries
+import points.ledger.funder_queries
 import points.ledger.history_queries
 import points.ledger.hold_queries
 import points.ledger.point_type_queries
@@ -21,7 +23,9 @@ from kernel.database import Connection
 MODULES = (
     points.ledger.queries,
     points.ledger.adjustment_queries,
+    points.ledger.budget_queries,
     points.ledger.exchange_queries,
+    points.ledger.funder_queries,
     points.ledger.point_type_queries,
     points.ledger.transfer_queries,
     points.ledger.hold_queries,

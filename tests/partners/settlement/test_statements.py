@@ -33,8 +33,10 @@ async def test_what_is_done_and_undone_point_in_opposite_directions(connection: 
         "capture": "refund",
         "discount": "discount_reversal",
         "merchant_subsidy": "subsidy_reversal",
+        "prepaid_used": "prepaid_returned",
     }
-    assert {kind for kind, _ in rules} == {*pairs.keys(), *pairs.values()}
+    final = {"prepaid_bought", "breakage_share"}
+    assert {kind for kind, _ in rules} == {*pairs.keys(), *pairs.values(), *final}
     for (kind, funder), direction in rules.items():
         if kind in pairs:
             assert rules[pairs[kind], funder] == opposite[direction]

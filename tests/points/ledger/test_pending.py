@@ -1,6 +1,7 @@
 """Points that wait: pending until their instant, whoever books it and whenever."""
 
-from datetime import timedelta
+from collections.abc import AsyncGenerator
+from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
@@ -18,6 +19,33 @@ def balance(available: int, *, held: int = 0, pending: int = 0, arrears: int = 0
     return Balance(
         available_points=available, held_points=held, pending_points=pending, arrears_points=arrears
     )
+
+
+async def owe(bank: Bank, connection: Connection, member: Any, points: int) -> None:
+    """Earned, spent and clawed back."""
+    earned = await bank.earn(connection, member, points)
+    await bank.spend(connection, member, points)
+    await service.reverse(
+        connection,
+        operation_id=earned.operation_id,
+        partner_id=bank.partner_id,
+        side="earn",
+        refund_ref="r1",
+        refunded_fen=points * 100,
+        now=bank.now,
+    )
+
+
+async def days(
+    bank: Bank, connection: Connection, count: int, *, swept: bool
+) -> AsyncGenerator[datetime, None]:
+    """Every instant at which something may have become true; the sweeps come by at it, or not at all."""
+    for day in range(1, count + 1):
+        now = bank.now + day * DAY
+        if swept:
+            await service.activate_due(connection, limit=10, now=now)
+            await service.expire_due(connection, limit=10, now=now)
+        yield now
 
 
 async def test_points_wait_for_their_instant_and_are_there_at_it(bank: Bank, connection: Connection) -> None:
@@ -141,3 +169,55 @@ async def test_what_ripened_pays_the_debt_before_what_a_hold_gives_back(
     assert await bank.lots(connection, member) == [(10, 0, 0), (10, 10, 0), (10, 0, 0)]
     assert await service.read_balance(connection, member, now=later + 4 * DAY) == balance(0)
     assert await bank.audit(connection, member) == []
+
+
+@pytest.mark.parametrize("swept", [True, False])
+async def test_lots_repay_in_the_order_in_which_they_ripened(
+    bank: Bank, connection: Connection, swept: bool
+) -> None:
+    member = await bank.enrol(connection)
+    await owe(bank, connection, member, 50)
+    await bank.earn(connection, member, 100, activates_in=DAY, expires_in=None, funder_id=2)
+    await bank.earn(connection, member, 100, activates_in=2 * DAY, expires_in=3 * DAY, funder_id=2)
+    found = [
+        await service.read_balance(connection, member, now=now)
+        async for now in days(bank, connection, 3, swept=swept)
+    ]
+    assert found == [balance(50, pending=100), balance(150), balance(50)]
+    now = bank.now + 3 * DAY
+    with pytest.raises(InsufficientPoints):
+        await bank.hold(connection, member, 51, now=now)
+    await bank.hold(connection, member, 50, now=now)
+    assert await service.read_balance(connection, member, now=now) == balance(0, held=50)
+    assert await service.balance_at(connection, member, at=now) == balance(0, held=50)
+    assert await bank.audit(connection, member) == []
+
+
+@pytest.mark.parametrize("swept", [True, False])
+async def test_what_is_released_does_not_repay_what_ripened_points_have_repaid(
+    bank: Bank, connection: Connection, swept: bool
+) -> None:
+    member = await bank.enrol(connection)
+    await bank.earn(connection, member, 50, funder_id=2)
+    held = await bank.hold(connection, member, 50, ttl_seconds=600_000)
+    await owe(bank, connection, member, 50)
+    await bank.earn(connection, member, 50, activates_in=DAY, expires_in=2 * DAY, funder_id=2)
+    async for now in days(bank, connection, 3, swept=swept):
+        assert await service.read_balance(connection, member, now=now) == balance(0, held=50)
+    await service.release_hold(connection, hold_id=held.id, partner_id=bank.partner_id, now=now)
+    assert await service.read_balance(connection, member, now=now) == balance(50)
+    assert await bank.audit(connection, member) == []
+
+
+@pytest.mark.parametrize("swept", [True, False])
+async def test_points_that_repay_are_not_said_to_expire(
+    bank: Bank, connection: Connection, swept: bool
+) -> None:
+    member = await bank.enrol(connection)
+    await owe(bank, connection, member, 100)
+    await bank.earn(connection, member, 30, activates_in=DAY, expires_in=9 * DAY, funder_id=2)
+    await bank.earn(connection, member, 90, activates_in=DAY, expires_in=12 * DAY, funder_id=2)
+    async for now in days(bank, connection, 1, swept=swept):
+        found = await service.list_expiring(connection, member, now=now)
+        assert [line.points for line in found] == [20]
+        assert await service.list_expiring_at(connection, member, at=now) == found
