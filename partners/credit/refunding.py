@@ -15,8 +15,9 @@ from partners.credit.plans import lock_plan, tell
 from partners.credit.refund_rules import split_cart_value, spread_over_captures, take_refund_apart
 from partners.credit.rules import check_refund, settle_state
 from partners.credit.schedules import reduce_schedule
+from points.earning.reversals import reverse
 from points.ledger.model import Side
-from points.ledger.service import RefundAlreadyPosted, reverse
+from points.ledger.service import RefundAlreadyPosted
 from points.membership.service import revoke_entitlements
 
 

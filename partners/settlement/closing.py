@@ -3,9 +3,11 @@
 from datetime import datetime
 from uuid import UUID
 
+import asyncpg
 import structlog
 
 from kernel.database import Connection
+from kernel.errors import Refusal
 from kernel.jobs import Job, Run, Step
 from partners.registry import service as registry
 from partners.registry.model import Partner, PartnerStatus
@@ -35,8 +37,9 @@ async def _close(connection: Connection, partner: Partner, run: Run, now: dateti
             await close_batch(connection, partner_id=partner.id, business_on=run.business_on, now=now)
     except SettlementOutOfOrder:  # closed for a later day by hand, with all there was
         return False
-    except SettlementRuleMissing as refusal:
-        log.warning("settlement_refused", partner=partner.slug, code=refusal.code, day=str(run.business_on))
+    except (SettlementRuleMissing, asyncpg.PostgresError) as trouble:
+        told = trouble.code if isinstance(trouble, Refusal) else type(trouble).__name__
+        log.warning("settlement_refused", partner=partner.slug, code=told, day=str(run.business_on))
         return False
     return True
 

@@ -26,6 +26,10 @@ class AdminExists(Conflict):
     """There is an admin with this login already."""
 
 
+class RoleMissing(Forbidden):
+    """No active account of the bank's staff with this login has the role that this takes."""
+
+
 class AdminNotAllowed(Forbidden):
     """There is no admin with this login, or not one with the role this takes."""
 
@@ -44,6 +48,14 @@ INSERT_ADMIN = """
 INSERT INTO gateway_admin (id, login, roles, password_hash, totp_sealed, created_at)
 VALUES ($1, $2, $3, $4, $5, $6)
 """
+
+HAS_ROLE = "SELECT true FROM gateway_admin WHERE login = $1 AND $2 = ANY (roles) AND disabled_at IS NULL"
+
+
+async def check_role(connection: Connection, login: str, role: Role) -> None:
+    """Refuse unless `login` is an active account with that role."""
+    if not await connection.fetchval(HAS_ROLE, login, role):
+        raise RoleMissing(login=login, role=role)
 
 
 FIND_ROLES = "SELECT roles FROM gateway_admin WHERE login = $1 AND disabled_at IS NULL"

@@ -76,7 +76,7 @@ INTRODUCTION = (
 SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Getting in", "Tokens, keys and metadata.", ("/oauth2/", "/.well-known/")),
     ("Self", "Who the platform takes you for.", ("/v1/keys", "/v1/me")),
-    ("Members", "The bank's customers as you know them.", ("/v1/members",)),
+    ("Members", "The bank's customers as you know them, and what they do.", ("/v1/members", "/v1/activity")),
     ("Points", "Earn, hold, spend, undo.", ("/v1/points",)),
     ("Rewards", "What points buy.", ("/v1/rewards", "/v1/redemptions")),
     ("Offers", "Search, quote, disclose, accept.", ("/v1/offers", "/v1/quotes")),

@@ -20,6 +20,7 @@ from kernel.jobs import Job, RunState
 from partners.credit import service as credit
 from partners.settlement import closing
 from points.ledger import service as ledger
+from points.membership import service as membership
 
 #: a settlement takes a day's lines in one statement
 TIMEOUT_MS = 300_000
@@ -63,6 +64,10 @@ def schedule(signer: ledger.SealSigner | None) -> tuple[Scheduled, ...]:
         Scheduled(job=ledger.sealing(signer), after=timedelta(minutes=15), back=None),
         Scheduled(job=ledger.STATEMENTS, after=timedelta(minutes=20), every="month", back=None),
         Scheduled(job=closing.CLOSING, after=timedelta(minutes=30), first=_find_first_money),
+        # of missed dates the last ones: every evaluation judges all that is known by then
+        Scheduled(
+            job=membership.EVALUATION, after=timedelta(minutes=40), back=3, first=membership.find_first_day
+        ),
         Scheduled(job=idempotency.FORGETTING, after=timedelta(hours=2), back=1),
     )
 

@@ -17,7 +17,7 @@ from kernel.ids import to_wire
 from kernel.money import OrderFen
 from kernel.problem import status_of, to_problem
 from kernel.together import Asked, Kind, Writer
-from points.earning import handlers_operations, service
+from points.earning import handlers_operations, handlers_reversals, service
 from points.earning.model import Activity, Earned, ReportedKind
 from points.ledger.model import Balance, Grant
 
@@ -194,4 +194,4 @@ def _component(grant: Grant) -> Component:
     )
 
 
-routes = [post_earning, post_earnings, *handlers_operations.routes]
+routes = [post_earning, post_earnings, *handlers_operations.routes, *handlers_reversals.routes]

@@ -1,10 +1,10 @@
 """How activity becomes points; pure, and versioned so that every entry can be explained later."""
 
-from datetime import date, datetime, timedelta
+from datetime import date, datetime
 from uuid import UUID
 
 from kernel.calendar import add_months, business_date, start_of_day
-from kernel.errors import Conflict, Unprocessable
+from kernel.errors import Conflict
 from points.earning.model import Activity, EarningRule
 from points.ledger.model import VALUE_FEN_E6, Grant
 from points.membership.model import Standing
@@ -12,28 +12,9 @@ from points.membership.model import Standing
 #: the rules in force: one point for every whole yuan, for two years
 RULE = EarningRule(version=1, fen_per_point=100, validity_months=24, unit_cost_e6=VALUE_FEN_E6)
 
-AHEAD_MAX = timedelta(minutes=5)
-AGE_MAX = timedelta(days=730)
-
-
-class OccurredInFuture(Unprocessable):
-    """The activity lies in the future."""
-
-
-class OccurredTooLongAgo(Unprocessable):
-    """The activity is more than 730 days old."""
-
 
 class SourceAlreadyEarned(Conflict):
     """This event has already earned points; an event earns once for ever."""
-
-
-def check_occurred_at(occurred_at: datetime, now: datetime) -> None:
-    """A partner's clock may run five minutes ahead; what is older than two years earns nothing any more."""
-    if occurred_at > now + AHEAD_MAX:
-        raise OccurredInFuture
-    if now - occurred_at > AGE_MAX:
-        raise OccurredTooLongAgo
 
 
 def base_points(amount_fen: int, multiplier_pct: int, rule: EarningRule = RULE) -> int:

@@ -9,11 +9,12 @@ from kernel.database import Connection
 from kernel.errors import Refusal
 from kernel.ids import new_id, to_wire
 from points.earning.model import Activity, Earned
-from points.earning.rules import RULE, SourceAlreadyEarned, check_occurred_at, grants_of
+from points.earning.rules import RULE, SourceAlreadyEarned, grants_of
 from points.ledger import service as ledger
 from points.ledger.model import EarnOutcome, EarnPosting
 from points.membership import service as membership
-from points.membership.model import Standing
+from points.membership.model import Deed, Standing
+from points.membership.rules import check_occurred_at
 
 
 async def earn(
@@ -34,10 +35,17 @@ async def earn_each(
         _decide(item, standings.get(item.member.member_id), partner_id, now) for partner_id, item in reported
     ]
     postings = [decision for decision in decided if isinstance(decision, EarnPosting)]
-    outcomes = iter(await ledger.post_funded_earnings(connection, postings, now=now))
-    return [
-        _answer(next(outcomes)) if isinstance(decision, EarnPosting) else decision for decision in decided
+    outcomes = await ledger.post_funded_earnings(connection, postings, now=now)
+    posted = [
+        posting
+        for posting, outcome in (pair for pair in outcomes if not isinstance(pair, Refusal))
+        if outcome.posted
     ]
+    await membership.record_activity(
+        connection, [(posting.partner_id, _deed(posting)) for posting in posted], now=now
+    )
+    answers = iter(outcomes)
+    return [_answer(next(answers)) if isinstance(decision, EarnPosting) else decision for decision in decided]
 
 
 async def preview_earning(
@@ -78,6 +86,18 @@ def _decide(
         category=item.category,
         manager=item.manager,
         grants=grants_of(item, standing, lot_id=new_id(now), now=now),
+    )
+
+
+def _deed(posting: EarnPosting) -> Deed:
+    return Deed(
+        member=posting.member,
+        kind=posting.source_kind,
+        source_ref=posting.source_ref,
+        occurred_at=posting.occurred_at,
+        amount_fen=posting.amount_fen,
+        own_card=posting.own_card,
+        category=posting.category,
     )
 
 

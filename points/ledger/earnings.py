@@ -10,7 +10,8 @@ from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.ids import to_wire
 from points.ledger import queries
-from points.ledger.model import TESSERA, Balance, EarnOutcome, EarnPosting, Grant
+from points.ledger.model import TESSERA, Balance, EarnOutcome, EarnPosting, Grant, Source
+from points.ledger.rules import OperationUnknown
 
 
 async def post_earnings(
@@ -46,6 +47,14 @@ async def find_earning(
     return await queries.find_claim(
         connection, member, partner_id=partner_id, kind=kind, source_ref=source_ref
     )
+
+
+async def find_source(connection: Connection, *, operation_id: UUID, partner_id: UUID) -> Source:
+    """The event behind an earning of this partner."""
+    operation = await queries.find_operation(connection, operation_id, partner_id=partner_id)
+    if operation is None or operation.source_kind is None or operation.source_ref is None:
+        raise OperationUnknown
+    return Source(member=operation.member, kind=operation.source_kind, source_ref=operation.source_ref)
 
 
 def _key(posting: EarnPosting) -> tuple[int, int]:

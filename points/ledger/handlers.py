@@ -11,7 +11,7 @@ from kernel.database import Connection
 from kernel.ids import from_wire, to_wire
 from kernel.pages import CursorSeal, Page, check_limit
 from kernel.together import Writer
-from points.ledger import handlers_batches, handlers_dry_runs, handlers_refunds, handlers_transfers, service
+from points.ledger import handlers_batches, handlers_dry_runs, handlers_transfers, service
 from points.ledger.bodies import (
     CapturedView,
     EntryView,
@@ -34,7 +34,6 @@ from points.ledger.model import (
 from points.ledger.postings import CAPTURES, HOLDS, RELEASES, SPEND, SPENDS, Capture, view_hold
 
 READ = "members:read"
-EARN = "points:earn"
 
 EXPIRING_MAX = 12
 
@@ -195,7 +194,6 @@ routes = [
     capture_hold,
     release_hold,
     *handlers_batches.routes,
-    *handlers_refunds.routes,
     *handlers_dry_runs.routes,
     *handlers_transfers.routes,
 ]

@@ -15,11 +15,7 @@ from kernel.database import Connection
 from kernel.errors import Refusal, Unprocessable
 from kernel.problem import status_of, to_problem
 from kernel.together import Asked, I, Kind, O
-from points.ledger import service
-from points.ledger.bodies import HoldCapture, HoldRequest, ReversalRequest, SpendRequest
-from points.ledger.handlers_refunds import EARN, find_target, view_reversal
-from points.ledger.model import Reversal
-from points.ledger.model import ReversalRequest as Wish
+from points.ledger.bodies import HoldCapture, HoldRequest, SpendRequest
 from points.ledger.postings import CAPTURES, HOLDS, RELEASES, SPEND, SPENDS, Capture
 
 BATCH_MAX = 1_000
@@ -75,8 +71,8 @@ async def spend_each(
     now: NamedDependency[datetime],
 ) -> ItemResults:
     """Spend at once, up to 1,000 times in one transaction, with a result for each."""
-    items = _decode(data, SpendRequest)
-    return _results(await _post(SPENDS, items, connection, caller, subjects, now), 201, base_url)
+    items = decode_items(data, SpendRequest)
+    return tell_results(await _post(SPENDS, items, connection, caller, subjects, now), 201, base_url)
 
 
 @post("/v1/points/holds/batch", scope=SPEND, idempotent=True, batch=True, level="A2", status_code=200)
@@ -89,8 +85,8 @@ async def place_each(
     now: NamedDependency[datetime],
 ) -> ItemResults:
     """Place up to 1,000 holds in one transaction, with a result for each."""
-    items = _decode(data, HoldRequest)
-    return _results(await _post(HOLDS, items, connection, caller, subjects, now), 201, base_url)
+    items = decode_items(data, HoldRequest)
+    return tell_results(await _post(HOLDS, items, connection, caller, subjects, now), 201, base_url)
 
 
 @post("/v1/points/captures/batch", scope=SPEND, idempotent=True, batch=True, level="A2", status_code=200)
@@ -105,9 +101,9 @@ async def capture_each(
     """Capture up to 1,000 holds in one transaction, with a result for each."""
     items = [
         item if isinstance(item, Refusal) else Capture(id=item.id, wish=_wish(item))
-        for item in _decode(data, ClosingItem)
+        for item in decode_items(data, ClosingItem)
     ]
-    return _results(await _post(CAPTURES, items, connection, caller, subjects, now), 200, base_url)
+    return tell_results(await _post(CAPTURES, items, connection, caller, subjects, now), 200, base_url)
 
 
 @post("/v1/points/releases/batch", scope=SPEND, idempotent=True, batch=True, level="A2", status_code=200)
@@ -120,53 +116,8 @@ async def release_each(
     now: NamedDependency[datetime],
 ) -> ItemResults:
     """Release up to 1,000 holds in one transaction, with a result for each."""
-    items = [item if isinstance(item, Refusal) else item.id for item in _decode(data, ReleaseItem)]
-    return _results(await _post(RELEASES, items, connection, caller, subjects, now), 200, base_url)
-
-
-@post(
-    "/v1/points/reversals/batch",
-    scope=f"{EARN}|{SPEND}",
-    idempotent=True,
-    batch=True,
-    level="A2",
-    status_code=200,
-)
-async def reverse_each(
-    data: JSONBody[ItemBatch],
-    connection: NamedDependency[Connection],
-    caller: NamedDependency[Caller],
-    subjects: NamedDependency[Subjects],
-    base_url: NamedDependency[str],
-    now: NamedDependency[datetime],
-) -> ItemResults:
-    """Undo up to 1,000 earnings or spends in one transaction, with a result for each."""
-    wishes: list[Wish | Refusal] = []
-    for item in _decode(data, ReversalRequest):
-        try:
-            wishes.append(
-                item if isinstance(item, Refusal) else await _find(item, connection, caller, subjects, now)
-            )
-        except Refusal as refusal:
-            wishes.append(refusal)
-    requests = [wish for wish in wishes if isinstance(wish, Wish)]
-    outcomes = iter(await service.reverse_each(connection, requests, now=now))
-    answers = [wish if isinstance(wish, Refusal) else next(outcomes) for wish in wishes]
-    views = [view_reversal(answer) if isinstance(answer, Reversal) else answer for answer in answers]
-    return _results(views, 201, base_url)
-
-
-async def _find(
-    item: ReversalRequest, connection: Connection, caller: Caller, subjects: Subjects, now: datetime
-) -> Wish:
-    side, operation_id = await find_target(item, connection, caller, subjects, now)
-    return Wish(
-        operation_id=operation_id,
-        partner_id=caller.partner_id,
-        side=side,
-        refund_ref=item.refund_ref,
-        refunded_fen=item.refunded_fen,
-    )
+    items = [item if isinstance(item, Refusal) else item.id for item in decode_items(data, ReleaseItem)]
+    return tell_results(await _post(RELEASES, items, connection, caller, subjects, now), 200, base_url)
 
 
 async def _post(
@@ -183,7 +134,7 @@ async def _post(
     return [item if isinstance(item, Refusal) else next(answers) for item in items]
 
 
-def _decode(batch: ItemBatch, kind: type[T]) -> list[T | Refusal]:
+def decode_items(batch: ItemBatch, kind: type[T]) -> list[T | Refusal]:
     return [_read(item, kind) for item in batch.items]
 
 
@@ -206,7 +157,7 @@ def _wish(item: ClosingItem) -> HoldCapture:
     return HoldCapture(points=item.points, order_fen=item.order_fen)
 
 
-def _results(answers: Sequence[Any], status: int, base_url: str) -> ItemResults:
+def tell_results(answers: Sequence[Any], status: int, base_url: str) -> ItemResults:
     return ItemResults(results=[_result(answer, status, base_url) for answer in answers])
 
 
@@ -216,4 +167,4 @@ def _result(answer: Any, status: int, base_url: str) -> ItemResult:
     return ItemResult(status=status, result=answer)
 
 
-routes = [spend_each, place_each, capture_each, release_each, reverse_each]
+routes = [spend_each, place_each, capture_each, release_each]

@@ -3,10 +3,6 @@
 from datetime import datetime
 from uuid import UUID
 
-from litestar import post
-from litestar.di import NamedDependency
-from litestar.params import JSONBody
-
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
 from kernel.errors import Unprocessable
@@ -14,8 +10,6 @@ from kernel.ids import from_wire, to_wire
 from points.ledger import service
 from points.ledger.bodies import (
     EarningPart,
-    PointsRefundRequest,
-    PointsRefundView,
     ReversalRequest,
     ReversalView,
 )
@@ -29,60 +23,6 @@ EARN = "points:earn"
 
 class ReversalTargetUnclear(Unprocessable):
     """Name what to reverse either by operation_id, or by member, kind and source_ref together."""
-
-
-@post("/v1/points/reversals", scope=f"{EARN}|{SPEND}", idempotent=True, level="A2")
-async def reverse(
-    data: JSONBody[ReversalRequest],
-    connection: NamedDependency[Connection],
-    caller: NamedDependency[Caller],
-    subjects: NamedDependency[Subjects],
-    now: NamedDependency[datetime],
-) -> ReversalView:
-    """Undo what a refunded order earned, or give back what it spent."""
-    side, operation_id = await find_target(data, connection, caller, subjects, now)
-    reversal = await service.reverse(
-        connection,
-        operation_id=operation_id,
-        partner_id=caller.partner_id,
-        side=side,
-        refund_ref=data.refund_ref,
-        refunded_fen=data.refunded_fen,
-        now=now,
-    )
-    return view_reversal(reversal)
-
-
-@post("/v1/points/refunds", scope=f"{EARN}|{SPEND}", idempotent=True, level="A2")
-async def refund_points(
-    data: JSONBody[PointsRefundRequest],
-    connection: NamedDependency[Connection],
-    caller: NamedDependency[Caller],
-    subjects: NamedDependency[Subjects],
-    now: NamedDependency[datetime],
-) -> PointsRefundView:
-    """Give back what a refunded order spent and take back what it earned, both or neither."""
-    caller.require(EARN)
-    caller.require(SPEND)
-    done = await service.refund(
-        connection,
-        spend=RefundPart(
-            operation_id=from_wire("hld", data.spend.id),
-            refunded_fen=data.spend.refunded_fen or data.refunded_fen,
-        ),
-        earning=await find_earning_part(data.earning, data.refunded_fen, connection, caller, subjects, now),
-        partner_id=caller.partner_id,
-        refund_ref=data.refund_ref,
-        now=now,
-    )
-    return PointsRefundView(
-        spend_reversal_id=to_wire("ent", done.spend.id),
-        earning_reversal_id=to_wire("ent", done.earning.id),
-        points_restored=done.spend.points_restored,
-        points_clawed_back=done.earning.points_clawed_back,
-        arrears_added=done.earning.arrears_added,
-        balance=done.balance,
-    )
 
 
 def view_reversal(reversal: Reversal) -> ReversalView:
@@ -141,6 +81,3 @@ async def find_target(
     if found is None:
         raise OperationUnknown
     return "earn", found
-
-
-routes = [reverse, refund_points]

@@ -3,9 +3,8 @@
 from collections.abc import Sequence
 from datetime import date, datetime
 
-from kernel.caller import MemberRef
 from kernel.database import Connection, read, read_if_any
-from points.ledger.model import Balance, ExpiringPoints, HouseBalance
+from points.ledger.model import Balance, ExpiringPoints, HouseBalance, WalletRef
 
 # The entry's number decides, because requests that overtake each other are recorded in another order by microseconds:
 # the last number recorded by then is the last link of the chain that existed. Backwards by key, and from the end of the
@@ -20,10 +19,10 @@ SELECT entry.available_after - due.ended + due.kept AS available_points,
   FROM (SELECT e.bucket, e.member_id, e.point_type, e.seq,
                e.available_after, e.held_after, e.pending_after, e.arrears_after
           FROM ledger_entry AS e
-         WHERE e.bucket = $1 AND e.member_id = $2 AND e.point_type = 1
+         WHERE e.bucket = $1 AND e.member_id = $2 AND e.point_type = $5
            AND e.seq <= coalesce((SELECT s.last_seq
                                     FROM ledger_statement AS s
-                                   WHERE s.bucket = $1 AND s.member_id = $2 AND s.point_type = 1 AND s.period >= $4
+                                   WHERE s.bucket = $1 AND s.member_id = $2 AND s.point_type = $5 AND s.period >= $4
                                    ORDER BY s.period
                                    LIMIT 1), 9223372036854775807)
            AND e.recorded_at <= $3
@@ -74,18 +73,18 @@ SELECT lot.expires_at, sum(lot.points)::bigint AS points
                                    AS pending
                           FROM ledger_lot_move AS m
                           JOIN ledger_entry AS e USING (bucket, member_id, point_type, seq)
-                         WHERE m.bucket = $1 AND m.member_id = $2 AND m.point_type = 1 AND e.recorded_at <= $3
+                         WHERE m.bucket = $1 AND m.member_id = $2 AND m.point_type = $5 AND e.recorded_at <= $3
                          GROUP BY m.lot_seq) AS moved
                  CROSS JOIN LATERAL (
                        SELECT o.lot_seq, o.expires_at, o.activates_at
                          FROM ledger_lot AS o
-                        WHERE o.bucket = $1 AND o.member_id = $2 AND o.point_type = 1 AND o.lot_seq = moved.lot_seq
+                        WHERE o.bucket = $1 AND o.member_id = $2 AND o.point_type = $5 AND o.lot_seq = moved.lot_seq
                           AND (o.expires_at > $3 OR o.activates_at <= $3)
                           AND (o.activates_at IS NULL OR o.activates_at <= $3)
                        OFFSET 0) AS l) AS n
          CROSS JOIN (SELECT e.arrears_after AS points
                        FROM ledger_entry AS e
-                      WHERE e.bucket = $1 AND e.member_id = $2 AND e.point_type = 1 AND e.recorded_at <= $3
+                      WHERE e.bucket = $1 AND e.member_id = $2 AND e.point_type = $5 AND e.recorded_at <= $3
                       ORDER BY e.seq DESC
                       LIMIT 1) AS owed
         WINDOW ripened AS (ORDER BY n.activates_at, n.expires_at NULLS LAST, n.lot_seq ROWS UNBOUNDED PRECEDING)) AS lot
@@ -104,26 +103,30 @@ SELECT account.name AS account, funder.code AS funder, sum(slot.debit_points)::b
   FROM ledger_house_slot AS slot
   JOIN ledger_account AS account ON account.code = slot.account
   JOIN ledger_funder AS funder ON funder.id = slot.funder_id
- WHERE slot.point_type = 1 AND slot.business_on <= $1
+ WHERE slot.point_type = $2 AND slot.business_on <= $1
  GROUP BY account.code, account.name, account.nature, funder.id, funder.code
  ORDER BY account.code, funder.id
 """
 
 
 async def read_balance_at(
-    connection: Connection, member: MemberRef, *, at: datetime, period: date
+    connection: Connection, key: WalletRef, *, at: datetime, period: date
 ) -> Balance | None:
     """None before the first entry. `period` is the first day of the business month that holds `at`."""
-    record = await connection.fetchrow(READ_BALANCE_AT, member.bucket, member.member_id, at, period)
+    record = await connection.fetchrow(READ_BALANCE_AT, key.bucket, key.member_id, at, period, key.point_type)
     return read_if_any(record, Balance)
 
 
 async def list_expiring_at(
-    connection: Connection, member: MemberRef, *, at: datetime, limit: int
+    connection: Connection, key: WalletRef, *, at: datetime, limit: int
 ) -> list[ExpiringPoints]:
-    records = await connection.fetch(LIST_EXPIRING_AT, member.bucket, member.member_id, at, limit)
+    records = await connection.fetch(LIST_EXPIRING_AT, key.bucket, key.member_id, at, limit, key.point_type)
     return [read(record, ExpiringPoints) for record in records]
 
 
-async def list_house_balances(connection: Connection, *, day: date) -> Sequence[HouseBalance]:
-    return [read(record, HouseBalance) for record in await connection.fetch(LIST_HOUSE_BALANCES, day)]
+async def list_house_balances(
+    connection: Connection, *, day: date, point_type: int
+) -> Sequence[HouseBalance]:
+    return [
+        read(record, HouseBalance) for record in await connection.fetch(LIST_HOUSE_BALANCES, day, point_type)
+    ]

@@ -385,6 +385,14 @@ class EarnOutcome(Struct, frozen=True, kw_only=True):
     balance: Balance
 
 
+class Source(Struct, frozen=True, kw_only=True):
+    """The event at a partner that earned."""
+
+    member: MemberRef
+    kind: str
+    source_ref: str
+
+
 class Operation(Struct, frozen=True, kw_only=True):
     """One thing that happened to one wallet."""
 

@@ -10,7 +10,7 @@ from points.ledger.adjustments import (
 )
 from points.ledger.balances import activate_due, expire_due, list_entries, list_expiring, read_balance
 from points.ledger.dry_runs import preview_earning, preview_spend
-from points.ledger.earnings import find_earning, post_earnings
+from points.ledger.earnings import find_earning, find_source, post_earnings
 from points.ledger.exchanges import exchange_points, list_rates, set_rate
 from points.ledger.explanations import explain_operation, search_operations
 from points.ledger.funders import (
@@ -100,6 +100,7 @@ __all__ = [
     "find_hold",
     "find_point_type",
     "find_point_types",
+    "find_source",
     "find_statement",
     "find_transfer",
     "give_back_draws",

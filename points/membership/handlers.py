@@ -1,23 +1,32 @@
-"""Membership over HTTP: standing, rights, and the use of a right."""
+"""Membership over HTTP: where a member stands and why, and every tier before."""
 
-from datetime import datetime
-from typing import Annotated
-from uuid import UUID
+from datetime import date, datetime
 
-from litestar import get, post
+from litestar import get
 from litestar.di import NamedDependency
-from litestar.params import FromPath, FromQuery, JSONBody
-from msgspec import Meta, Struct
+from litestar.params import FromPath, FromQuery
+from msgspec import Struct
 
-from kernel.caller import Caller, MemberUnknown, Subjects
+from kernel.caller import Caller, Subjects
 from kernel.database import Connection
-from kernel.ids import from_wire, to_wire
 from kernel.pages import CursorSeal, Page, check_limit
-from points.membership import service
-from points.membership.model import BankLevel, Entitlement, ShopLevel, Tier
-from points.membership.rules import state_of
+from points.membership import handlers_activity, handlers_entitlements, service
+from points.membership.model import BankLevel, Kept, Outlook, Period, Progress, Reason, ShopLevel, Tier
 
 SCOPE = "members:read"
+
+
+class NextLevel(Struct, frozen=True, kw_only=True):
+    """What a member lacks of the next shop level, in the months that count now."""
+
+    shop_level: ShopLevel
+    #: the tier it would make
+    tier: Tier
+    missing_fen: int
+    missing_count: int
+    window_from: date
+    #: the first day that does not count any more
+    window_to: date
 
 
 class Membership(Struct, frozen=True, kw_only=True):
@@ -25,31 +34,39 @@ class Membership(Struct, frozen=True, kw_only=True):
 
     member: str
     tier: Tier
+    #: the levels that made the tier
     bank_level: BankLevel
     shop_level: ShopLevel
     multiplier_pct: int
     matrix_version: int
+    scheme_version: int
+    since: datetime
+    #: the tier does not fall before
+    valid_until: datetime
+    #: why the tier began; then whether the levels make it today or it is kept although they do not
+    reasons: list[Reason | Kept]
+    #: null at the highest level
+    next_level: NextLevel | None
 
 
-class EntitlementView(Struct, frozen=True, kw_only=True):
-    """A right of a member at this partner."""
+class TierPeriod(Struct, frozen=True, kw_only=True):
+    """A tier a member had, from its start to the start of the next."""
 
-    id: str
-    kind: str
-    state: str
-    quantity: int
-    used: int
-    expires_at: datetime | None
-    granted_at: datetime
-
-
-class UseEntitlement(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
-    """One use of a right."""
-
-    use_ref: Annotated[
-        str, Meta(min_length=1, max_length=128, description="Your number of this use; counts once.")
-    ]
-    quantity: Annotated[int, Meta(ge=1, le=1000, description="How many uses at once.")] = 1
+    no: int
+    tier: Tier
+    multiplier_pct: int
+    bank_level: BankLevel
+    shop_level: ShopLevel
+    #: what the matrix said of the levels; a tier falls by one at a time
+    judged_tier: Tier
+    reason: Reason
+    matrix_version: int
+    scheme_version: int
+    judged_on: date
+    starts_at: datetime
+    #: null while it is in force
+    ends_at: datetime | None
+    valid_until: datetime
 
 
 @get("/v1/members/{sub:str}/membership", scope=SCOPE, level="A1")
@@ -60,23 +77,13 @@ async def read_membership(
     subjects: NamedDependency[Subjects],
     now: NamedDependency[datetime],
 ) -> Membership:
-    """Read a member's tier and levels."""
+    """Read a member's tier, why it is that, and what the next level takes."""
     member = await subjects.resolve_one(connection, caller, sub, scope=SCOPE, now=now)
-    standing = (await service.list_standings(connection, [member])).get(member.member_id)
-    if standing is None:
-        raise MemberUnknown
-    return Membership(
-        member=sub,
-        tier=standing.tier,
-        bank_level=standing.bank_level,
-        shop_level=standing.shop_level,
-        multiplier_pct=standing.multiplier_pct,
-        matrix_version=standing.matrix_version,
-    )
+    return _membership(sub, await service.read_outlook(connection, member, now=now))
 
 
-@get("/v1/members/{sub:str}/entitlements", scope=SCOPE, level="A1")
-async def list_entitlements(
+@get("/v1/members/{sub:str}/membership/history", scope=SCOPE, level="A1")
+async def list_tier_periods(
     sub: FromPath[str],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
@@ -85,51 +92,67 @@ async def list_entitlements(
     now: NamedDependency[datetime],
     limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
-) -> Page[EntitlementView]:
-    """List a member's entitlements at this partner, newest first."""
+) -> Page[TierPeriod]:
+    """List a member's tiers, newest first."""
     check_limit(limit)
     member = await subjects.resolve_one(connection, caller, sub, scope=SCOPE, now=now)
-    binding = f"{caller.client_id}:entitlements:{sub}"
-    before = None if cursor is None else UUID(cursors.open(binding, cursor))
-    found = await service.list_entitlements(
-        connection, member, partner_id=caller.partner_id, before=before, limit=limit + 1
-    )
-    more = cursors.seal(binding, str(found[limit - 1].id)) if len(found) > limit else None
-    return Page(data=[_view(entitlement, now) for entitlement in found[:limit]], next_cursor=more)
+    binding = f"{caller.client_id}:tiers:{sub}"
+    before = None if cursor is None else int(cursors.open(binding, cursor))
+    found = await service.list_periods(connection, member, before=before, limit=limit + 1)
+    more = cursors.seal(binding, found[limit - 1].no) if len(found) > limit else None
+    return Page(data=[_period(period) for period in found[:limit]], next_cursor=more)
 
 
-@post(
-    "/v1/entitlements/{id:str}/use", scope="entitlements:write", idempotent=True, level="A2", status_code=200
-)
-async def use_entitlement(
-    id: FromPath[str],
-    data: JSONBody[UseEntitlement],
-    connection: NamedDependency[Connection],
-    caller: NamedDependency[Caller],
-    now: NamedDependency[datetime],
-) -> EntitlementView:
-    """Use an entitlement."""
-    entitlement = await service.use_entitlement(
-        connection,
-        entitlement_id=from_wire("etl", id),
-        partner_id=caller.partner_id,
-        use_ref=data.use_ref,
-        quantity=data.quantity,
-        now=now,
-    )
-    return _view(entitlement, now)
-
-
-def _view(entitlement: Entitlement, now: datetime) -> EntitlementView:
-    return EntitlementView(
-        id=to_wire("etl", entitlement.id),
-        kind=entitlement.kind,
-        state=state_of(entitlement, now),
-        quantity=entitlement.quantity,
-        used=entitlement.used,
-        expires_at=entitlement.expires_at,
-        granted_at=entitlement.granted_at,
+def _membership(sub: str, outlook: Outlook) -> Membership:
+    period = outlook.period
+    return Membership(
+        member=sub,
+        tier=period.tier,
+        bank_level=period.bank_level,
+        shop_level=period.shop_level,
+        multiplier_pct=period.multiplier_pct,
+        matrix_version=period.matrix_version,
+        scheme_version=period.scheme_version,
+        since=period.starts_at,
+        valid_until=period.valid_until,
+        reasons=[period.reason, outlook.kept],
+        next_level=None if outlook.progress is None else _next_level(outlook.progress),
     )
 
 
-routes = [read_membership, list_entitlements, use_entitlement]
+def _next_level(progress: Progress) -> NextLevel:
+    return NextLevel(
+        shop_level=progress.shop_level,
+        tier=progress.tier,
+        missing_fen=progress.missing_fen,
+        missing_count=progress.missing_count,
+        window_from=progress.window.start_on,
+        window_to=progress.window.end_on,
+    )
+
+
+def _period(p: Period) -> TierPeriod:
+    """Without the activity it was judged by: that is also what the member did elsewhere."""
+    return TierPeriod(
+        no=p.no,
+        tier=p.tier,
+        multiplier_pct=p.multiplier_pct,
+        bank_level=p.bank_level,
+        shop_level=p.shop_level,
+        judged_tier=p.judged_tier,
+        reason=p.reason,
+        matrix_version=p.matrix_version,
+        scheme_version=p.scheme_version,
+        judged_on=p.judged_on,
+        starts_at=p.starts_at,
+        ends_at=p.ends_at,
+        valid_until=p.valid_until,
+    )
+
+
+routes = [
+    read_membership,
+    list_tier_periods,
+    *handlers_activity.routes,
+    *handlers_entitlements.routes,
+]

@@ -1,24 +1,28 @@
-"""Membership's statements."""
+"""The statements about members themselves: enrolment, sealed fields, where they stand."""
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Any
-from uuid import UUID
-
-import msgspec
 
 from kernel.caller import MemberRef
 from kernel.database import Connection, read
-from points.membership.model import MATRIX_VERSION, BankLevel, Entitlement, ShopLevel, Standing
+from points.membership.model import BankLevel, Cell, Rules, ShopLevel, Standing
 
+# A member and the first tier period, which protects the levels given.
 INSERT_MEMBERS = """
-INSERT INTO membership_member (bank_level, shop_level, created_at)
-SELECT $2, $3, $4 FROM generate_series(1, $1::int)
-RETURNING member_id, bucket
-"""
-
-INSERT_MEMBER = """
-INSERT INTO membership_member (bank_level, shop_level, created_at) VALUES ($1, $2, $3) RETURNING member_id, bucket
+WITH member AS (
+    INSERT INTO membership_member (
+           bank_level, shop_level, created_at, enrolled_bank_level, tier, multiplier_pct, matrix_version, period_no,
+           valid_until)
+    SELECT $2, $3, $4, $2, $5, $6, $7, 1, $8 FROM generate_series(1, $1::int)
+    RETURNING member_id, bucket
+), period AS (
+    INSERT INTO membership_tier_period (
+           bucket, member_id, no, tier, multiplier_pct, bank_level, shop_level, judged_tier, reason, matrix_version,
+           scheme_version, judged_on, starts_at, valid_until)
+    SELECT bucket, member_id, 1, $5, $6, $2, $3, $5, 'enrolled', $7, $9, ($4 AT TIME ZONE 'Asia/Shanghai')::date, $4, $8
+      FROM member
+)
+SELECT member_id, bucket FROM member
 """
 
 # A second statement, because the seal is bound to the row's number.
@@ -33,68 +37,46 @@ LIST_STANDINGS = """
 SELECT standing.*
   FROM unnest($1::smallint[], $2::bigint[]) AS asked (bucket, member_id)
  CROSS JOIN LATERAL (
-       SELECT member.member_id, matrix.tier, member.bank_level, member.shop_level, matrix.multiplier_pct,
-              matrix.version AS matrix_version
+       SELECT member.member_id, member.tier, member.bank_level, member.shop_level, member.multiplier_pct,
+              member.matrix_version
          FROM membership_member AS member
-         JOIN membership_matrix AS matrix
-           ON matrix.version = $3 AND matrix.bank_level = member.bank_level
-          AND matrix.shop_level = member.shop_level
         WHERE member.bucket = asked.bucket AND member.member_id = asked.member_id
        OFFSET 0) AS standing
 """
 
-INSERT_ENTITLEMENT = """
-INSERT INTO membership_entitlement (
-    bucket, member_id, id, partner_id, kind, source, quantity, expires_at, granted_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-"""
+# The first member has the lowest number.
+FIND_FIRST_MEMBER = "SELECT created_at FROM membership_member ORDER BY member_id LIMIT 1"
 
-REVOKE_ENTITLEMENTS = """
-UPDATE membership_entitlement
-   SET revoked_at = $4
- WHERE bucket = $1 AND member_id = $2 AND source = $3 AND used < quantity AND revoked_at IS NULL
-RETURNING id
-"""
 
-# Newest first; the id is time-ordered, so it breaks ties and is the cursor.
-LIST_ENTITLEMENTS = """
-SELECT bucket, member_id, id, partner_id, kind, source, quantity, used, expires_at, revoked_at, granted_at
-  FROM membership_entitlement
- WHERE bucket = $1 AND member_id = $2 AND partner_id = $3 AND ($4::uuid IS NULL OR id < $4)
- ORDER BY id DESC
- LIMIT $5
-"""
-
-LOCK_ENTITLEMENT = """
-SELECT bucket, member_id, id, partner_id, kind, source, quantity, used, expires_at, revoked_at, granted_at
-  FROM membership_entitlement
- WHERE id = $1 AND partner_id = $2
-   FOR UPDATE
-"""
-
-INSERT_USE = """
-INSERT INTO membership_entitlement_use (bucket, member_id, entitlement_id, use_ref, quantity, used_at)
-VALUES ($1, $2, $3, $4, $5, $6)
-ON CONFLICT (bucket, member_id, entitlement_id, use_ref) DO NOTHING
-RETURNING true
-"""
-
-MOVE_USED = """
-UPDATE membership_entitlement SET used = used + $4 WHERE bucket = $1 AND member_id = $2 AND id = $3
-"""
+async def find_first_enrolment(connection: Connection) -> datetime | None:
+    found: datetime | None = await connection.fetchval(FIND_FIRST_MEMBER)
+    return found
 
 
 async def insert_members(
-    connection: Connection, *, count: int, bank_level: BankLevel, shop_level: ShopLevel, now: datetime
+    connection: Connection,
+    *,
+    count: int,
+    bank_level: BankLevel,
+    shop_level: ShopLevel,
+    rules: Rules,
+    valid_until: datetime,
+    now: datetime,
 ) -> list[MemberRef]:
-    records = await connection.fetch(INSERT_MEMBERS, count, bank_level, shop_level, now)
+    cell: Cell = rules.matrix.cells[bank_level, shop_level]
+    records = await connection.fetch(
+        INSERT_MEMBERS,
+        count,
+        bank_level,
+        shop_level,
+        now,
+        cell.tier,
+        cell.multiplier_pct,
+        rules.matrix.version,
+        valid_until,
+        rules.scheme.version,
+    )
     return [read(record, MemberRef) for record in records]
-
-
-async def insert_member(
-    connection: Connection, *, bank_level: BankLevel, shop_level: ShopLevel, now: datetime
-) -> MemberRef:
-    return read(await connection.fetchrow(INSERT_MEMBER, bank_level, shop_level, now), MemberRef)
 
 
 async def seal_member(
@@ -115,62 +97,5 @@ async def list_standings(connection: Connection, members: Sequence[MemberRef]) -
         LIST_STANDINGS,
         [member.bucket for member in members],
         [member.member_id for member in members],
-        MATRIX_VERSION,
     )
     return {record["member_id"]: read(record, Standing) for record in records}
-
-
-async def insert_entitlement(connection: Connection, entitlement: Entitlement) -> None:
-    await connection.execute(
-        INSERT_ENTITLEMENT,
-        entitlement.member.bucket,
-        entitlement.member.member_id,
-        entitlement.id,
-        entitlement.partner_id,
-        entitlement.kind,
-        entitlement.source,
-        entitlement.quantity,
-        entitlement.expires_at,
-        entitlement.granted_at,
-    )
-
-
-async def revoke_entitlements(
-    connection: Connection, member: MemberRef, *, source: str, now: datetime
-) -> int:
-    """Revoke what is still unused; returns how many."""
-    return len(await connection.fetch(REVOKE_ENTITLEMENTS, member.bucket, member.member_id, source, now))
-
-
-async def list_entitlements(
-    connection: Connection, member: MemberRef, *, partner_id: UUID, before: UUID | None, limit: int
-) -> list[Entitlement]:
-    records = await connection.fetch(
-        LIST_ENTITLEMENTS, member.bucket, member.member_id, partner_id, before, limit
-    )
-    return [_entitlement(dict(record)) for record in records]
-
-
-async def lock_entitlement(
-    connection: Connection, entitlement_id: UUID, *, partner_id: UUID
-) -> Entitlement | None:
-    record = await connection.fetchrow(LOCK_ENTITLEMENT, entitlement_id, partner_id)
-    return None if record is None else _entitlement(dict(record))
-
-
-async def insert_use(
-    connection: Connection, entitlement: Entitlement, *, use_ref: str, quantity: int, now: datetime
-) -> bool:
-    """False when this use_ref was counted before."""
-    key = entitlement.member.bucket, entitlement.member.member_id, entitlement.id
-    return bool(await connection.fetchval(INSERT_USE, *key, use_ref, quantity, now))
-
-
-async def move_used(connection: Connection, entitlement: Entitlement, *, quantity: int) -> None:
-    member = entitlement.member
-    await connection.execute(MOVE_USED, member.bucket, member.member_id, entitlement.id, quantity)
-
-
-def _entitlement(row: dict[str, Any]) -> Entitlement:
-    member = MemberRef(member_id=row.pop("member_id"), bucket=row.pop("bucket"))
-    return msgspec.convert(row | {"member": member}, Entitlement)

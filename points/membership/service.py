@@ -1,25 +1,46 @@
-"""Membership: enrolling members, where they stand, and the rights they hold."""
+"""Membership as other domains call it: enrolment, standings, activity, judgements, versions of the rules, rights."""
 
 from collections.abc import Sequence
-from datetime import datetime
-from uuid import UUID
+from datetime import date, datetime
 
-from msgspec.structs import replace
-
+from kernel.calendar import business_date
 from kernel.caller import MemberRef
 from kernel.database import Connection
-from kernel.errors import Conflict
-from kernel.ids import new_id
 from kernel.vault import Vault
 from points.membership import queries
-from points.membership.model import BankLevel, Entitlement, ShopLevel, Standing
-from points.membership.rules import EntitlementUnknown, check_use
+from points.membership.activity import (
+    ActivityAlreadyCounted,
+    record_activity,
+    report_activity,
+    undo_activity,
+)
+from points.membership.entitlements import (
+    BookingRefTaken,
+    EntitlementUseAlreadyCounted,
+    book_entitlement,
+    cancel_booking,
+    find_entitlement,
+    grant_entitlement,
+    list_entitlements,
+    revoke_entitlements,
+    use_entitlement,
+)
+from points.membership.evaluation import EVALUATION
+from points.membership.levels import feed_bank_levels, find_members
+from points.membership.model import BankLevel, ShopLevel, Standing
+from points.membership.periods import judge_fraud, judge_members, list_periods, read_outlook
+from points.membership.privileges import grant_rights
+from points.membership.rules import end_of_tier
+from points.membership.version_queries import find_rules
+from points.membership.versions import (
+    propose_matrix,
+    propose_privileges,
+    propose_scheme,
+    simulate,
+    switch_on,
+)
 
 TABLE = "membership_member"
-
-
-class EntitlementUseAlreadyCounted(Conflict):
-    """A use with this use_ref has already been counted for this entitlement."""
 
 
 async def enrol_members(
@@ -30,9 +51,17 @@ async def enrol_members(
     shop_level: ShopLevel = "iron",
     now: datetime,
 ) -> list[MemberRef]:
-    """`count` members about whom nothing else is known."""
+    """`count` members about whom nothing else is known; the levels given are protected like a tier that was earned."""
+    day = business_date(now)
+    rules = await find_rules(connection, day=day)
     return await queries.insert_members(
-        connection, count=count, bank_level=bank_level, shop_level=shop_level, now=now
+        connection,
+        count=count,
+        bank_level=bank_level,
+        shop_level=shop_level,
+        rules=rules,
+        valid_until=end_of_tier(rules.scheme, day),
+        now=now,
     )
 
 
@@ -47,7 +76,9 @@ async def enrol_member(
     now: datetime,
 ) -> MemberRef:
     """One member; name and phone are stored sealed, the phone can be found by its blind index."""
-    member = await queries.insert_member(connection, bank_level=bank_level, shop_level=shop_level, now=now)
+    (member,) = await enrol_members(
+        connection, count=1, bank_level=bank_level, shop_level=shop_level, now=now
+    )
     if name is None and phone is None:
         return member
     row = str(member.member_id)
@@ -61,70 +92,47 @@ async def enrol_member(
     return member
 
 
+async def find_first_day(connection: Connection) -> date | None:
+    """The day on which the first member was enrolled; None before that."""
+    enrolled_at = await queries.find_first_enrolment(connection)
+    return None if enrolled_at is None else business_date(enrolled_at)
+
+
 async def list_standings(connection: Connection, members: Sequence[MemberRef]) -> dict[int, Standing]:
-    """Where these members stand by the matrix in force, by member id."""
+    """The tiers in force of these members, by member id."""
     return await queries.list_standings(connection, members)
 
 
-async def grant_entitlement(
-    connection: Connection,
-    *,
-    member: MemberRef,
-    partner_id: UUID,
-    kind: str,
-    source: str,
-    quantity: int,
-    expires_at: datetime | None,
-    now: datetime,
-) -> UUID:
-    """Give `member` the right to `quantity` uses; `source` is what undoing would revoke it."""
-    entitlement = Entitlement(
-        id=new_id(now),
-        member=member,
-        partner_id=partner_id,
-        kind=kind,
-        source=source,
-        quantity=quantity,
-        used=0,
-        expires_at=expires_at,
-        revoked_at=None,
-        granted_at=now,
-    )
-    await queries.insert_entitlement(connection, entitlement)
-    return entitlement.id
-
-
-async def revoke_entitlements(
-    connection: Connection, *, member: MemberRef, source: str, now: datetime
-) -> int:
-    """Take back what `source` gave and is not used up; returns how many."""
-    return await queries.revoke_entitlements(connection, member, source=source, now=now)
-
-
-async def list_entitlements(
-    connection: Connection, member: MemberRef, *, partner_id: UUID, before: UUID | None = None, limit: int
-) -> list[Entitlement]:
-    """The member's rights at this partner, newest first, those older than `before`."""
-    return await queries.list_entitlements(
-        connection, member, partner_id=partner_id, before=before, limit=limit
-    )
-
-
-async def use_entitlement(
-    connection: Connection,
-    *,
-    entitlement_id: UUID,
-    partner_id: UUID,
-    use_ref: str,
-    quantity: int,
-    now: datetime,
-) -> Entitlement:
-    """Count a use; the row is locked, so two checkouts cannot share the last one."""
-    entitlement = await queries.lock_entitlement(connection, entitlement_id, partner_id=partner_id)
-    if entitlement is None:
-        raise EntitlementUnknown
-    check_use(entitlement, quantity, now)
-    if not await queries.insert_use(connection, entitlement, use_ref=use_ref, quantity=quantity, now=now):
-        raise EntitlementUseAlreadyCounted(use_ref=use_ref)
-    await queries.move_used(connection, entitlement, quantity=quantity)
-    return replace(entitlement, used=entitlement.used + quantity)
+__all__ = [
+    "EVALUATION",
+    "ActivityAlreadyCounted",
+    "BookingRefTaken",
+    "EntitlementUseAlreadyCounted",
+    "book_entitlement",
+    "cancel_booking",
+    "enrol_member",
+    "enrol_members",
+    "feed_bank_levels",
+    "find_entitlement",
+    "find_first_day",
+    "find_members",
+    "find_rules",
+    "grant_entitlement",
+    "grant_rights",
+    "judge_fraud",
+    "judge_members",
+    "list_entitlements",
+    "list_periods",
+    "list_standings",
+    "propose_matrix",
+    "propose_privileges",
+    "propose_scheme",
+    "read_outlook",
+    "record_activity",
+    "report_activity",
+    "revoke_entitlements",
+    "simulate",
+    "switch_on",
+    "undo_activity",
+    "use_entitlement",
+]

@@ -25,12 +25,16 @@ from partners.credit.model import EntitlementTerms, FundingShare, PlanTerms, Ref
 from partners.registry import service as registry
 from partners.settlement import service as settlement
 from partners.webhooks import service as webhooks
+from points.earning import reversals
+from points.earning import service as earning
+from points.earning.model import Activity, Earned
 from points.ledger import service as ledger
 from points.ledger.deeds import Adjustment, ExchangeRequest, RefundPart, TransferRequest
 from points.ledger.funder_model import Billing, Terms
 from points.ledger.funder_rules import FunderExhausted
 from points.ledger.model import POINTS, EarnPosting, Grant, Hold, Side, SpendRequest
 from points.membership import service as membership
+from points.membership.model import FedLevel, Privilege
 from points.rewards import service as rewards
 from points.rewards.model import Cancellation, Definition, Limit, RewardKind, Wish
 
@@ -104,6 +108,7 @@ class Day:
         await self._more()
         await self._plans(first)
         await self._right(second)
+        await self._tiers()
         brand_id = await self._funding(third)
         await self._rewards(first)
         while await webhooks.relay(connection, limit=1_000, now=NOW):
@@ -433,6 +438,70 @@ class Day:
         for day in await ledger.list_open_days(connection, until=date(2026, 11, 22)):
             await ledger.seal_day(connection, day=day, now=now)
 
+    async def _tiers(self) -> None:
+        """One rises by purchases and has part of them undone; one falls a step after the grace; one booked a right."""
+        connection, partner_id = self._connection, self.partner_id
+        rising, falling = await membership.enrol_members(connection, count=2, now=NOW)
+        lounge = Privilege(tier="bronze", partner_id=partner_id, kind="lounge", quantity=2, period="month")
+        proposal = await membership.propose_privileges(connection, [lounge], by="maker", now=NOW)
+        await membership.switch_on(
+            connection, "privileges", proposal.version, effective_on=date(2026, 11, 20), by="checker", now=NOW
+        )
+        orders = [
+            Activity(
+                member=rising, source_ref=f"tier-{n}", kind="purchase", occurred_at=NOW, amount_fen=500_000
+            )
+            for n in range(12)
+        ]
+        outcomes = await earning.earn(connection, orders, partner_id=partner_id, now=NOW)
+        risen = await membership.judge_members(
+            connection, [rising], day=date(2026, 11, 20), cause="evaluation", now=NOW
+        )
+        assert [verdict.reason for _, verdict in risen] == ["upgraded"]
+        for earned, fen in zip(outcomes[:2], (500_000, 1), strict=True):
+            assert isinstance(earned, Earned)
+            await reversals.reverse(
+                connection,
+                operation_id=earned.operation_id,
+                partner_id=partner_id,
+                side="earn",
+                refund_ref="undone",
+                refunded_fen=fen,
+                now=NOW,
+            )
+        (right,) = await membership.list_entitlements(connection, rising, partner_id=partner_id, limit=2)
+        for ref in ("visit-1", "visit-2"):
+            await membership.book_entitlement(
+                connection,
+                entitlement_id=right.id,
+                partner_id=partner_id,
+                booking_ref=ref,
+                booked_for=date(2026, 11, 21),
+                quantity=1,
+                now=NOW,
+            )
+        await membership.use_entitlement(
+            connection,
+            entitlement_id=right.id,
+            partner_id=partner_id,
+            use_ref="use-1",
+            quantity=1,
+            booking_ref="visit-1",
+            now=NOW,
+        )
+        await self._fall(falling)
+
+    async def _fall(self, member: MemberRef) -> None:
+        """A level that the bank corrects twice, and an evaluation long after the tier it made."""
+        for level in ("private", "wode", "express"):
+            fed = FedLevel(member=member, bank_level=level, valid_from=date(2026, 11, 20))
+            await membership.feed_bank_levels(self._connection, [fed], fed_ref="levels-1", now=NOW)
+        day = date(2028, 1, 31)
+        decided = await membership.judge_members(
+            self._connection, [member], day=day, cause="evaluation", now=NOW + timedelta(seconds=1)
+        )
+        assert [verdict.reason for _, verdict in decided] == ["downgraded"]
+
     async def _rewards(self, member: MemberRef) -> None:
         """Every kind redeemed, with every end; one is still in the provider's hands, one outcome unknown."""
         connection, vault = self._connection, Vault(generate_ring())
@@ -586,6 +655,8 @@ FORGED = "INSERT INTO credit_entry SELECT bucket, id, entries + 1, id,"
 FORGERY = f""", 100000, 'bank', partner_id, '2026-11-20', now() FROM credit_plan WHERE id = {THE_PLAN};
     UPDATE credit_plan SET entries = entries + 1 WHERE id = {THE_PLAN}"""
 NO_LINK = "ALTER TABLE ledger_seal DROP CONSTRAINT ledger_seal_link;"
+NO_PERIOD_LINK = "ALTER TABLE membership_tier_period DROP CONSTRAINT membership_tier_period_link;"
+ONE_PERSON = "ALTER TABLE membership_switch DROP CONSTRAINT membership_switch_two_people;"
 # two statements that both begin where the first ended: the key allows it, the sentence does not
 SECOND_STATEMENT = """
 INSERT INTO ledger_statement (bucket, member_id, point_type, period, opening_points, earned_points, restored_points,
@@ -734,6 +805,35 @@ DEFECTS = [
     ("i43", f"UPDATE ledger_lot SET points = points + 1 WHERE operation_id = {AN_EARNING}"),
     ("i74", f"{A_CHECK} ('2026-11-22', '2026-11-23', 1, '{{}}', now(), now())"),
     ("i74", f"{A_CHECK} (NULL, '2026-11-23', NULL, '{{books_i01_entry_accounts}}', now(), now())"),
+    ("i44", "UPDATE membership_activity_month SET qualifying_fen = qualifying_fen + 1"),
+    ("i44", "UPDATE membership_activity_month SET qualifying_count = qualifying_count - 1"),
+    ("i44", "DELETE FROM membership_activity_month"),
+    ("i44", "DELETE FROM membership_activity WHERE undone_fen = 1"),
+    ("i45", "UPDATE membership_activity SET undone_fen = 0 WHERE undone_fen = 1"),
+    ("i45", "UPDATE membership_activity SET undone_fen = 7 WHERE undone_fen = 0"),
+    ("i45", "UPDATE membership_activity SET occurred_at = occurred_at + interval '11 days'"),
+    ("i46", "UPDATE membership_member SET tier = 'platinum' WHERE period_no = 2"),
+    ("i46", "UPDATE membership_member SET multiplier_pct = 200 WHERE period_no = 1"),
+    ("i46", "UPDATE membership_member SET valid_until = valid_until + interval '1 year' WHERE period_no = 3"),
+    ("i46", f"{NO_PERIOD_LINK} UPDATE membership_tier_period SET no = 4 WHERE no = 3"),
+    ("i46", f"{NO_PERIOD_LINK} DELETE FROM membership_tier_period WHERE no = 1"),
+    ("i46", f"{NO_PERIOD_LINK} UPDATE membership_tier_period SET starts_at = starts_at + interval '1 second' WHERE no = 1"),
+    ("i47", "UPDATE membership_tier_period SET tier = 'start', multiplier_pct = 100 WHERE reason = 'downgraded'"),
+    ("i47", "UPDATE membership_tier_period SET multiplier_pct = multiplier_pct + 5 WHERE reason = 'upgraded'"),
+    ("i47", "UPDATE membership_tier_period SET judged_tier = 'platinum' WHERE reason = 'downgraded'"),
+    ("i47", "UPDATE membership_tier_period SET reason = 'renewed' WHERE reason = 'downgraded'"),
+    ("i47", "UPDATE membership_tier_period SET qualifying_fen = 0 WHERE reason = 'upgraded' AND shop_level = 'bronze'"),
+    ("i47", "UPDATE membership_tier_period SET bank_level = 'wode' WHERE no = 1"),
+    ("i48", "DELETE FROM membership_privilege"),
+    ("i48", "DELETE FROM membership_matrix WHERE bank_level = 'comm' AND shop_level = 'gold'"),
+    ("i48", "DELETE FROM membership_switch WHERE kind = 'scheme'"),
+    ("i48", "UPDATE membership_tier_period SET judged_on = '1999-12-31' WHERE no = 1"),
+    ("i48", f"{ONE_PERSON} UPDATE membership_switch SET switched_by = proposed_by"),
+    ("i49", "UPDATE membership_entitlement SET booked = 0 WHERE booked > 0"),
+    ("i49", "DELETE FROM membership_booking WHERE state = 'booked'"),
+    ("i49", "UPDATE membership_booking SET state = 'used', closed_at = booked_at; UPDATE membership_entitlement SET booked = 0"),
+    ("i49", "UPDATE membership_entitlement SET quantity = quantity + 1 WHERE period_on IS NOT NULL"),
+    ("i49", "UPDATE membership_entitlement SET privilege_version = 9 WHERE period_on IS NOT NULL"),
     ("i50", "UPDATE ledger_budget SET leased = leased - 1"),
     ("i50", "UPDATE ledger_budget_slot SET granted = granted + 1"),
     ("i50", "DELETE FROM ledger_budget_slot"),
@@ -989,6 +1089,12 @@ FULL_ONLY = {
     "books_i38_plan_state",
     "books_i39_credit_is_told",
     "books_i42_seals",
+    "books_i44_activity_months",
+    "books_i45_activity_undone",
+    "books_i46_tier_periods",
+    "books_i47_tiers_judged",
+    "books_i48_versions",
+    "books_i49_rights",
     "books_i50_budget_is_its_slots",
     "books_i51_block_is_its_draws",
     "books_i52_prepaid_points_are_drawn",

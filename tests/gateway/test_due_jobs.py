@@ -18,6 +18,7 @@ from kernel.database import Connection, Pool, acquire, open_pool, transaction
 from kernel.ids import new_id
 from kernel.supervisor import Endpoints
 from partners.registry import service as registry
+from partners.settlement import closing
 from partners.settlement import service as settlement
 from points.ledger import service as ledger
 from points.ledger.model import EarnPosting, Grant
@@ -185,3 +186,33 @@ async def test_a_partner_that_cannot_be_settled_does_not_stop_the_next(bank_pool
     async with transaction(bank_pool) as connection:
         assert await settlement.list_batches(connection, partner_id=odd, limit=10) == []
         assert len(await settlement.list_batches(connection, partner_id=mall, limit=10)) == 1
+
+
+async def test_a_partner_in_other_hands_is_left_to_the_next_batch(bank_pool: Pool) -> None:
+    async with transaction(bank_pool) as connection:
+        partners = [await _register(connection, slug) for slug in ("first", "second")]
+        [member] = await enrol_members(connection, count=1, now=noon(FIRST))
+        for partner_id in partners:
+            await _earn(connection, member, partner_id, 10, noon(FIRST))
+    held, free = sorted(partners)
+    async with transaction(bank_pool) as other:
+        await other.execute(
+            "SELECT pg_advisory_xact_lock(hashtextextended('settlement:' || $1::text, 0))", str(held)
+        )
+        advancing = True
+        while advancing:
+            async with transaction(bank_pool) as connection:
+                await connection.execute("SET LOCAL lock_timeout = '50ms'")
+                advancing = await jobs.advance(
+                    connection, closing.CLOSING, business_on=FIRST, now=noon(FIRST + DAY)
+                )
+    async with acquire(bank_pool) as connection:
+        closed = await connection.fetch(
+            "SELECT partner_id FROM settlement_batch WHERE business_on = $1", FIRST
+        )
+        assert [row["partner_id"] for row in closed] == [free]
+    async with transaction(bank_pool) as connection:
+        batch = await settlement.close_batch(
+            connection, partner_id=held, business_on=FIRST + DAY, now=noon(FIRST + 2 * DAY)
+        )
+    assert batch.lines == 1

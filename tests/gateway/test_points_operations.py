@@ -22,6 +22,7 @@ from kernel.database import Connection, transaction
 from partners.oauth import service as oauth
 from points.ledger import service as ledger
 from points.ledger.adjustments import AdjustmentNeedsAnother
+from points.membership.service import enrol_members
 
 COPIES = 100
 
@@ -188,10 +189,11 @@ async def staff(runtime: Runtime, connection: Connection) -> Staff:
     return Staff(connection, now)
 
 
-async def test_an_adjustment_takes_a_maker_and_a_checker(staff: Staff, connection: Connection) -> None:
-    member_id = await connection.fetchval(
-        "INSERT INTO membership_member (bank_level, shop_level, created_at) VALUES ('comm', 'iron', now()) RETURNING member_id"
-    )
+async def test_an_adjustment_takes_a_maker_and_a_checker(
+    staff: Staff, connection: Connection, now: datetime
+) -> None:
+    (member,) = await enrol_members(connection, count=1, bank_level="comm", now=now)
+    member_id = member.member_id
     wish = {
         "member": member_id,
         "points": 500,

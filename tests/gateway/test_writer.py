@@ -218,7 +218,7 @@ async def test_a_crowd_costs_the_statements_of_one(
 
     assert one == many
     assert sum("ledger_post_earnings" in statement for statement in many) == 1
-    assert len(many) <= 8, "begin, proofs, keys, subjects, standings, postings, answers, commit"
+    assert len(many) <= 9, "begin, proofs, keys, subjects, standings, postings, activity, answers, commit"
 
 
 def _errand(caller: Caller, member: str, runtime: Runtime) -> Errand:

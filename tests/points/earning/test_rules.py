@@ -6,13 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from points.earning.rules import (
-    OccurredInFuture,
-    OccurredTooLongAgo,
-    base_points,
-    check_occurred_at,
-    end_of_points,
-)
+from points.earning.rules import base_points, end_of_points
+from points.membership.rules import OccurredInFuture, OccurredTooLongAgo, check_occurred_at
 
 NOW = datetime(2026, 11, 22, 4, 0, tzinfo=UTC)
 

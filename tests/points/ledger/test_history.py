@@ -143,6 +143,7 @@ async def _explain(connection: Connection, member: MemberRef, at: datetime) -> d
         member.member_id,
         at,
         date(2026, 11, 1),
+        1,
     )
     plan: dict[str, Any] = json.loads(text)[0]["Plan"]
     return plan

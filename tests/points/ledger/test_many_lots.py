@@ -17,8 +17,8 @@ async def test_an_old_balance_reads_every_move_once(bank: Bank, connection: Conn
     member = await _saver(bank, connection, lots=40)
     key, at = (member.bucket, member.member_id), bank.now + 50 * DAY
     for statement, arguments in (
-        (history_queries.READ_BALANCE_AT, (*key, at, date(2027, 1, 1))),
-        (history_queries.LIST_EXPIRING_AT, (*key, at, 12)),
+        (history_queries.READ_BALANCE_AT, (*key, at, date(2027, 1, 1), 1)),
+        (history_queries.LIST_EXPIRING_AT, (*key, at, 12, 1)),
     ):
         scans = _scans(await _explain(connection, statement, *arguments), "ledger_lot_move")
         assert [node["Actual Loops"] for node in scans] == [1]

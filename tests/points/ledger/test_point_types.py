@@ -1,6 +1,6 @@
 """Several types of points: wallets that never mix, and the exchange between them."""
 
-from datetime import timedelta
+from datetime import date, timedelta
 from typing import Any
 
 import pytest
@@ -133,6 +133,23 @@ async def test_time_works_on_every_type(bank: Bank, connection: Connection) -> N
         assert (left.available_points, left.held_points) == (0, 0)
     assert await bank.audit(connection, member) == []
     assert await bank.contradictions(connection) == []
+
+
+async def test_an_earlier_balance_is_one_of_its_type(bank: Bank, connection: Connection) -> None:
+    member, miles = await bank.enrol(connection), await bank.register_type(connection)
+    await bank.earn(connection, member, 10)
+    await bank.adjust(connection, member, 50, point_type=miles)
+    await bank.spend_at_once(connection, member, 20, point_type=miles, now=bank.now + DAY)
+    found = [
+        await service.balance_at(connection, member, at=bank.now + days, point_type=miles.code)
+        for days in (-DAY, 0 * DAY, DAY)
+    ]
+    assert [balance.available_points for balance in found] == [0, 50, 30]
+    assert (await service.balance_at(connection, member, at=bank.now + DAY)).available_points == 10
+    [line] = await service.list_expiring_at(connection, member, at=bank.now, point_type=miles.code)
+    assert line.points == 50
+    house = await service.house_balances_on(connection, day=date(2026, 11, 20), point_type=miles.code)
+    assert [(one.account, one.balance_points) for one in house] == [("adjusted", 50)]
 
 
 async def test_a_type_is_registered_once_and_for_good(bank: Bank, connection: Connection) -> None:
