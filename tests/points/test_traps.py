@@ -38,7 +38,8 @@ from points.ledger.service import (
     RefundAlreadyPosted,
     RefundExceedsOrder,
 )
-from points.membership.service import enrol_member, enrol_members
+from points.membership.model import FedLevel
+from points.membership.service import enrol_member, enrol_members, feed_bank_levels
 
 Bank = Any
 MINUTE, DAY = timedelta(minutes=1), timedelta(days=1)
@@ -239,11 +240,13 @@ async def test_trap_09_refund_after_a_tier_change(bank: Bank, connection: Connec
     [member] = await enrol_members(connection, count=1, bank_level="express", now=bank.now)
     [earned] = await earn(connection, [activity(member, bank.now)], partner_id=bank.partner_id, now=bank.now)
     assert not isinstance(earned, Refusal) and earned.points == 100
-    await connection.execute(
-        "UPDATE membership_member SET bank_level = 'private' WHERE member_id = $1", member.member_id
-    )
+    promoted = FedLevel(member=member, bank_level="private", valid_from=bank.now.date())
+    await feed_bank_levels(connection, [promoted], fed_ref="levels-1", now=bank.now)
     [better] = await earn(
-        connection, [activity(member, bank.now, "order-2")], partner_id=bank.partner_id, now=bank.now
+        connection,
+        [activity(member, bank.now + DAY, "order-2")],
+        partner_id=bank.partner_id,
+        now=bank.now + DAY,
     )
     assert not isinstance(better, Refusal) and better.points == 150
     reversal = await refund(bank, connection, "earn", earned.operation_id, 10_000, "r1")
