@@ -33,6 +33,8 @@ from partners.offers.sandbox import ecommerce_offer, hospital_offer, publish_def
 from partners.registry import service as registry
 from partners.registry.model import PartnerKind, Scene
 from partners.webhooks import service as webhooks
+from points.earning.campaigns import propose_campaign
+from points.earning.sandbox import double_eleven, red_friday
 from points.membership.model import BankLevel, ShopLevel
 from points.membership.service import enrol_members
 from points.rewards.sandbox import stock_shelves
@@ -167,6 +169,8 @@ async def seed(
         _write(partner_file(data_dir, partner.slug), credentials)
     if not any(partner.slug in known for partner in PARTNERS):
         _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
+        for definition in (red_friday(now), double_eleven(now)):
+            await propose_campaign(connection, definition, by=f"admin:{ADMINS[0][0]}", now=now)
         hospital = await registry.find_partner_by_slug(connection, "hospital")
         await stock_shelves(connection, provider_id=hospital.id, vault=vault, now=now)
     log.info("sandbox_seeded", partners=len(PARTNERS), members=len(members))

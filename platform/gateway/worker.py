@@ -22,6 +22,7 @@ from kernel.settings import Settings
 from partners.credit import service as credit
 from partners.webhooks import delivery
 from partners.webhooks import service as webhooks
+from points.earning import campaigns
 from points.ledger import service as ledger
 from points.rewards import service as rewards
 
@@ -109,6 +110,10 @@ async def _work(settings: Settings) -> None:
             async with transaction(runtime.pool) as connection:
                 return await ledger.activate_due(connection, limit=SWEEP_ROWS, now=runtime.clock.now())
 
+        async def keep_campaigns() -> int:
+            async with transaction(runtime.pool) as connection:
+                return await campaigns.keep_states(connection, now=runtime.clock.now())
+
         async def transfers() -> int:
             async with transaction(runtime.pool) as connection:
                 return await ledger.end_transfers(
@@ -134,6 +139,7 @@ async def _work(settings: Settings) -> None:
                 ("fail_redemptions", fail_redemptions, SWEEP_SECONDS),
                 ("offset_fees", offset_fees, OFFSET_SECONDS),
                 ("activate", activate, SWEEP_SECONDS),
+                ("campaigns", keep_campaigns, SWEEP_SECONDS),
                 ("transfers", transfers, TRANSFER_SECONDS),
                 ("adjustments", adjustments, FORGET_SECONDS),
                 ("forget", forget, FORGET_SECONDS),

@@ -52,6 +52,27 @@ class EarnRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True)
         | None
     ) = None
     own_card: Annotated[bool, Meta(description="Paid with the bank's own card.")] = False
+    campaign: (
+        Annotated[
+            str,
+            Meta(
+                min_length=1,
+                max_length=64,
+                pattern=STORABLE,
+                description="Refuse unless this campaign gives points.",
+            ),
+        ]
+        | None
+    ) = None
+    rule_version: (
+        Annotated[
+            int,
+            Meta(
+                ge=1, le=2**31 - 1, description="Refuse unless this version of the earning rules is in force."
+            ),
+        ]
+        | None
+    ) = None
 
 
 class EarnBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -63,7 +84,7 @@ class EarnBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ]
 
 
-class Component(Struct, frozen=True, kw_only=True):
+class Component(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Points one rule gave; they form a lot."""
 
     rule: str
@@ -72,6 +93,10 @@ class Component(Struct, frozen=True, kw_only=True):
     lot_id: str
     funder: str
     expires_at: datetime | None
+    #: of a campaign's points; each of its funders has a lot
+    campaign: str | None = None
+    #: pending until then; not there for points that may be spent at once
+    activates_at: datetime | None = None
 
 
 class Earning(Struct, frozen=True, kw_only=True):
@@ -79,6 +104,8 @@ class Earning(Struct, frozen=True, kw_only=True):
 
     id: str
     points: int
+    #: of the earning rules that were in force
+    rule_version: int
     components: list[Component]
     balance: Balance
 
@@ -165,6 +192,8 @@ def to_activity(request: EarnRequest, member: MemberRef) -> Activity:
         amount_fen=request.amount_fen,
         category=request.category,
         own_card=request.own_card,
+        campaign=request.campaign,
+        rule_version=request.rule_version,
     )
 
 
@@ -178,6 +207,7 @@ def _earning(earned: Earned) -> Earning:
     return Earning(
         id=to_wire("ent", earned.operation_id),
         points=earned.points,
+        rule_version=earned.rule_version,
         components=[_component(grant) for grant in earned.grants],
         balance=earned.balance,
     )
@@ -186,11 +216,13 @@ def _earning(earned: Earned) -> Earning:
 def _component(grant: Grant) -> Component:
     return Component(
         rule=grant.rule,
+        campaign=grant.campaign,
         multiplier_pct=grant.multiplier_pct,
         points=grant.points,
         lot_id=to_wire("lot", grant.lot_id),
         funder=grant.funder,
         expires_at=grant.expires_at,
+        activates_at=grant.activates_at,
     )
 
 

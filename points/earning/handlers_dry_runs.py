@@ -14,7 +14,7 @@ from points.earning.handlers import SCOPE, EarnRequest, to_activity
 from points.ledger.model import Balance
 
 
-class ComponentPreview(Struct, frozen=True, kw_only=True):
+class ComponentPreview(Struct, frozen=True, kw_only=True, omit_defaults=True):
     """Points one rule would give; they would form a lot."""
 
     rule: str
@@ -24,6 +24,8 @@ class ComponentPreview(Struct, frozen=True, kw_only=True):
     #: pending until then; null for points that may be spent at once
     activates_at: datetime | None
     expires_at: datetime | None
+    #: of a campaign's points
+    campaign: str | None = None
 
 
 class EarningPreview(Struct, frozen=True, kw_only=True):
@@ -59,6 +61,7 @@ async def preview_earning(
                 funder=grant.funder,
                 activates_at=grant.activates_at,
                 expires_at=grant.expires_at,
+                campaign=grant.campaign,
             )
             for grant in earned.grants
         ],

@@ -11,7 +11,8 @@ from msgspec import Struct
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
 from kernel.ids import from_wire, to_wire
-from points.earning.replay import replay
+from points.earning.model import Limit
+from points.earning.replay import Replayed, replay_operation
 from points.ledger import service
 from points.ledger.model import (
     Explanation,
@@ -28,21 +29,38 @@ EARN = "points:earn"
 SPEND = "points:spend"
 
 
+class CampaignView(Struct, frozen=True, kw_only=True):
+    """One campaign's part of an earning, computed again for this answer."""
+
+    campaign: str
+    #: 200 adds the base points once more, without the tier's part; null where it adds a fixed number
+    multiplier_pct: int | None
+    fixed_points: int | None
+    #: before what limited it
+    wanted_points: int
+    points: int
+    limited_by: Limit | None
+
+
 class CalculationView(Struct, frozen=True, kw_only=True):
     """How an earning's points came about: amount × multiplier ÷ (100 × fen_per_point), one floor at the end."""
 
     rule_version: int
-    fen_per_point: int
+    #: null where such an activity earns nothing
+    fen_per_point: int | None
     #: the member's tier at that moment
     tier: str
     multiplier_pct: int
     amount_fen: int
     category: str | None
     own_card: bool
-    #: computed again for this answer
+    #: computed again for this answer, and capped
     base_points: int
-    #: of campaigns, each in a lot of its own
+    #: what the member's day had left under the cap, if that was less
+    base_limit_points: int | None
+    #: of campaigns, each in lots of its own, in the order in which they apply
     bonus_points: int
+    campaigns: list[CampaignView]
 
 
 class MovementView(Struct, frozen=True, kw_only=True):
@@ -109,6 +127,7 @@ async def read_operation(
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
+    now: NamedDependency[datetime],
 ) -> OperationView:
     """Explain one of your operations."""
     found = await service.explain_operation(
@@ -120,7 +139,8 @@ async def read_operation(
     # Who may only earn must not read what was spent, nor the other way round.
     caller.require(EARN if operation.kind in ("earn", "reverse_earn") else SPEND)
     names = await subjects.names(connection, partner_id=caller.partner_id, member_ids=[operation.member_id])
-    return _view(id, found, names.get(operation.member_id))
+    replayed = await replay_operation(connection, operation, now=now) if operation.kind == "earn" else None
+    return _view(id, found, names.get(operation.member_id), replayed)
 
 
 def _operation_id(wire_id: str) -> UUID:
@@ -128,7 +148,7 @@ def _operation_id(wire_id: str) -> UUID:
     return from_wire("hld" if wire_id.startswith("hld_") else "ent", wire_id)
 
 
-def _view(wire_id: str, found: Explanation, member: str | None) -> OperationView:
+def _view(wire_id: str, found: Explanation, member: str | None, replayed: Replayed | None) -> OperationView:
     o = found.operation
     return OperationView(
         id=wire_id,
@@ -142,7 +162,7 @@ def _view(wire_id: str, found: Explanation, member: str | None) -> OperationView
         hold_state=None if found.hold is None else found.hold.state,
         reverses=_undone(o),
         refund_ref=o.refund_ref,
-        calculation=_calculation(found) if o.kind == "earn" else None,
+        calculation=None if replayed is None else _calculation(o, replayed),
         movements=[MovementView(movement=m.movement, points=m.points) for m in found.movements],
         lots=[_lot(move) for move in found.lots],
         reversals=[
@@ -163,18 +183,29 @@ def _view(wire_id: str, found: Explanation, member: str | None) -> OperationView
     )
 
 
-def _calculation(found: Explanation) -> CalculationView:
-    operation, replayed = found.operation, replay(found.operation)
+def _calculation(operation: Operation, replayed: Replayed) -> CalculationView:
     return CalculationView(
         rule_version=replayed.rule.version,
-        fen_per_point=replayed.rule.fen_per_point,
+        fen_per_point=replayed.fen_per_point,
         tier=replayed.tier,
         multiplier_pct=replayed.multiplier_pct,
         amount_fen=operation.amount_fen,
         category=operation.category,
         own_card=bool(operation.own_card),
         base_points=replayed.base_points,
-        bonus_points=sum(m.points for m in found.lots if m.kind == "grant" and m.campaign is not None),
+        base_limit_points=replayed.base_limit,
+        bonus_points=sum(part.points for part in replayed.campaigns),
+        campaigns=[
+            CampaignView(
+                campaign=part.campaign.code,
+                multiplier_pct=part.campaign.multiplier_pct,
+                fixed_points=part.campaign.fixed_points,
+                wanted_points=part.wanted_points,
+                points=part.points,
+                limited_by=part.limited_by,
+            )
+            for part in replayed.campaigns
+        ],
     )
 
 

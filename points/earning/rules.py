@@ -1,51 +1,117 @@
 """How activity becomes points; pure, and versioned so that every entry can be explained later."""
 
-from datetime import date, datetime
+from collections.abc import Sequence
+from datetime import UTC, date, datetime, timedelta
 from uuid import UUID
 
 from kernel.calendar import add_months, business_date, start_of_day
 from kernel.errors import Conflict
-from points.earning.model import Activity, EarningRule
+from points.earning.model import Activity, EarningRule, LotTerms
 from points.ledger.model import VALUE_FEN_E6, Grant
-from points.membership.model import Standing
 
-#: the rules in force: one point for every whole yuan, for two years
-RULE = EarningRule(version=1, fen_per_point=100, validity_months=24, unit_cost_e6=VALUE_FEN_E6)
+#: the first version: one point for every whole yuan, for two years; the migrated schema begins with the same
+RULE = EarningRule(
+    version=1,
+    fen_per_point=100,
+    terms=LotTerms(unit_cost_e6=VALUE_FEN_E6, validity_months=24),
+    in_force_from=datetime(1999, 12, 31, 16, tzinfo=UTC),
+)
 
 
 class SourceAlreadyEarned(Conflict):
     """This event has already earned points; an event earns once for ever."""
 
 
-def base_points(amount_fen: int, multiplier_pct: int, rule: EarningRule = RULE) -> int:
+class RuleVersionStale(Conflict):
+    """Another version of the earning rules is in force for this activity than the request expects."""
+
+
+def effective_moment(occurred_at: datetime, now: datetime) -> datetime:
+    """The moment by which rule and campaigns are chosen: the activity's, but no clock that runs ahead moves it past now."""
+    return min(occurred_at, now)
+
+
+def rule_at(rules: Sequence[EarningRule], moment: datetime) -> EarningRule:
+    """The version in force at `moment`, of versions in the order in which they come into force."""
+    for rule in reversed(rules):
+        if rule.in_force_from <= moment:
+            return rule
+    return rules[0]
+
+
+def check_rule_version(expected: int | None, rule: EarningRule) -> None:
+    """A partner that has shown its customer what an order earns may insist on that version."""
+    if expected is not None and expected != rule.version:
+        raise RuleVersionStale(rule_version=rule.version)
+
+
+def fen_per_point(rule: EarningRule, *, kind: str, category: str | None, own_card: bool) -> int | None:
+    """What one point takes of this activity's amount: by the first rate that fits; None where nothing is earned."""
+    for rate in rule.rates:
+        if (
+            rate.kind in (None, kind)
+            and rate.category in (None, category)
+            and rate.own_card in (None, own_card)
+        ):
+            return rate.fen_per_point
+    return rule.fen_per_point
+
+
+def base_points(amount_fen: int, multiplier_pct: int, fen_per_point: int = RULE.fen_per_point) -> int:
     """Points for an amount: everything is multiplied first, then there is one floor."""
-    return amount_fen * multiplier_pct // (rule.fen_per_point * 100)
+    return amount_fen * multiplier_pct // (fen_per_point * 100)
 
 
-def end_of_points(occurred_at: datetime, now: datetime, rule: EarningRule = RULE) -> datetime:
-    """The first instant of the month after the one that holds the activity's date plus the validity, in Shanghai.
+def cap(points: int, *limits: int | None) -> int:
+    """`points`, or the smallest of the limits there are."""
+    for limit in limits:
+        if limit is not None and limit < points:
+            points = limit
+    return points
 
-    It counts from the activity, yet points are never born expired: late news count from the day they arrive.
+
+def end_of_points(occurred_at: datetime, now: datetime, terms: LotTerms = RULE.terms) -> datetime:
+    """The first instant without the points: after the month, or the day, that is the validity after the activity's date.
+
+    It counts from the activity, in Shanghai, and a day that a month lacks is its last. Points are never born expired:
+    late news count to the end of the month in which they arrive.
     """
-    ends_at = _end_of_month_after(business_date(occurred_at), rule.validity_months)
+    day = business_date(occurred_at)
+    if terms.expiry == "end_of_month":
+        ends_at = _end_of_month_after(day, terms.validity_months)
+    else:
+        ends_at = start_of_day(add_months(day, terms.validity_months) + timedelta(days=1))
     return ends_at if ends_at > now else _end_of_month_after(business_date(now), 0)
 
 
-def grants_of(
-    activity: Activity, standing: Standing, *, lot_id: UUID, now: datetime, rule: EarningRule = RULE
+def beginning_of_points(
+    occurred_at: datetime, now: datetime, terms: LotTerms = RULE.terms
+) -> datetime | None:
+    """When pending points may be spent: a midnight in Shanghai; None when that is now."""
+    if terms.pending_days == 0:
+        return None
+    begins_at = start_of_day(business_date(occurred_at) + timedelta(days=terms.pending_days))
+    return begins_at if begins_at > now else None
+
+
+def base_grants(
+    activity: Activity, points: int, multiplier_pct: int, *, lot_id: UUID, now: datetime, rule: EarningRule
 ) -> tuple[Grant, ...]:
-    """The lots an activity earns; none when the amount is too small for one point."""
-    points = base_points(activity.amount_fen, standing.multiplier_pct, rule)
+    """The lot of the base points; none when the amount is too small for one point."""
     if points == 0:
         return ()
+    terms = rule.terms
     return (
         Grant(
             rule="base",
-            multiplier_pct=standing.multiplier_pct,
+            multiplier_pct=multiplier_pct,
             points=points,
             lot_id=lot_id,
-            unit_cost_e6=rule.unit_cost_e6,
-            expires_at=end_of_points(activity.occurred_at, now, rule),
+            funder_id=terms.funder_id,
+            funder=terms.funder,
+            unit_cost_e6=terms.unit_cost_e6,
+            expires_at=end_of_points(activity.occurred_at, now, terms),
+            activates_at=beginning_of_points(activity.occurred_at, now, terms),
         ),
     )
 

@@ -4,17 +4,19 @@ from collections.abc import Sequence
 from datetime import datetime
 from uuid import UUID
 
-from kernel.caller import MemberUnknown
 from kernel.database import Connection
 from kernel.errors import Refusal
-from kernel.ids import new_id, to_wire
+from kernel.ids import to_wire
+from points.earning.allotment import allot, give_back, try_allot
+from points.earning.book import SHELF
+from points.earning.draft import Draft, draw_up, posting_of
 from points.earning.model import Activity, Earned
-from points.earning.rules import RULE, SourceAlreadyEarned, grants_of
+from points.earning.posting import Posted, post_drafts
+from points.earning.rules import SourceAlreadyEarned
 from points.ledger import service as ledger
 from points.ledger.model import EarnOutcome, EarnPosting
 from points.membership import service as membership
-from points.membership.model import Deed, Standing
-from points.membership.rules import check_occurred_at
+from points.membership.model import Deed
 
 
 async def earn(
@@ -30,63 +32,48 @@ async def earn_each(
     """`earn` for activities that several partners report."""
     if not reported:
         return []
+    book = await SHELF.current(connection, now=now)
     standings = await membership.list_standings(connection, [item.member for _, item in reported])
     decided = [
-        _decide(item, standings.get(item.member.member_id), partner_id, now) for partner_id, item in reported
+        draw_up(book, item, standings.get(item.member.member_id), partner_id=partner_id, now=now)
+        for partner_id, item in reported
     ]
-    postings = [decision for decision in decided if isinstance(decision, EarnPosting)]
-    outcomes = await ledger.post_funded_earnings(connection, postings, now=now)
-    posted = [
-        posting
-        for posting, outcome in (pair for pair in outcomes if not isinstance(pair, Refusal))
-        if outcome.posted
-    ]
+    scarce = {
+        place: draft for place, draft in enumerate(decided) if isinstance(draft, Draft) and not draft.is_plain
+    }
+    if scarce:
+        allotted = await allot(connection, list(scarce.values()), now=now)
+        for place, outcome in zip(scarce, allotted, strict=True):
+            decided[place] = outcome
+    drafts = [decision for decision in decided if isinstance(decision, Draft)]
+    posted = iter(await post_drafts(connection, drafts, now=now))
+    results = [next(posted) if isinstance(decision, Draft) else decision for decision in decided]
+    if scarce:
+        unused = [one.draft for one in results if isinstance(one, Posted) and not one.outcome.posted]
+        await give_back(connection, unused, now=now)
+    done = [one.posting for one in results if isinstance(one, Posted) and one.outcome.posted]
     await membership.record_activity(
-        connection, [(posting.partner_id, _deed(posting)) for posting in posted], now=now
+        connection, [(posting.partner_id, _deed(posting)) for posting in done], now=now
     )
-    answers = iter(outcomes)
-    return [_answer(next(answers)) if isinstance(decision, EarnPosting) else decision for decision in decided]
+    return [one if isinstance(one, Refusal) else _answer(one.posting, one.outcome) for one in results]
 
 
 async def preview_earning(
     connection: Connection, item: Activity, *, partner_id: UUID, now: datetime
 ) -> Earned:
     """What `earn` would answer at this moment; nothing is written, and lots have no names yet."""
+    book = await SHELF.current(connection, now=now)
     standings = await membership.list_standings(connection, [item.member])
-    decided = _decide(item, standings.get(item.member.member_id), partner_id, now)
-    if isinstance(decided, Refusal):
-        raise decided
-    answer = _answer((decided, await ledger.preview_earning(connection, decided, now=now)))
+    draft = draw_up(book, item, standings.get(item.member.member_id), partner_id=partner_id, now=now)
+    if isinstance(draft, Draft) and not draft.is_plain:
+        draft = await try_allot(connection, draft, now=now)
+    if isinstance(draft, Refusal):
+        raise draft
+    posting = posting_of(draft, now=now)
+    answer = _answer(posting, await ledger.preview_earning(connection, posting, now=now))
     if isinstance(answer, Refusal):
         raise answer
     return answer
-
-
-def _decide(
-    item: Activity, standing: Standing | None, partner_id: UUID, now: datetime
-) -> EarnPosting | Refusal:
-    if standing is None:
-        return MemberUnknown()
-    try:
-        check_occurred_at(item.occurred_at, now)
-    except Refusal as refusal:
-        return refusal
-    return EarnPosting(
-        operation_id=new_id(now),
-        member=item.member,
-        partner_id=partner_id,
-        source_kind=item.kind,
-        source_ref=item.source_ref,
-        amount_fen=item.amount_fen,
-        occurred_at=item.occurred_at,
-        rule_version=RULE.version,
-        tier=standing.tier,
-        multiplier_pct=standing.multiplier_pct,
-        own_card=item.own_card,
-        category=item.category,
-        manager=item.manager,
-        grants=grants_of(item, standing, lot_id=new_id(now), now=now),
-    )
 
 
 def _deed(posting: EarnPosting) -> Deed:
@@ -101,15 +88,13 @@ def _deed(posting: EarnPosting) -> Deed:
     )
 
 
-def _answer(posted: tuple[EarnPosting, EarnOutcome] | Refusal) -> Earned | Refusal:
-    if isinstance(posted, Refusal):
-        return posted
-    posting, outcome = posted
+def _answer(posting: EarnPosting, outcome: EarnOutcome) -> Earned | Refusal:
     if not outcome.posted:
         return SourceAlreadyEarned(operation_id=to_wire("ent", outcome.operation_id))
     return Earned(
         operation_id=outcome.operation_id,
         points=posting.points,
+        rule_version=posting.rule_version,
         grants=posting.grants,
         balance=outcome.balance,
     )

@@ -11,8 +11,10 @@ from kernel.database import Connection
 from kernel.errors import Refusal
 from kernel.ids import to_wire
 from kernel.outbox import Event, enqueue
-from points.ledger import funding, hold_queries, queries
+from points.ledger import budgets, funding, hold_queries, queries
 from points.ledger.balances import take_all
+from points.ledger.budgets import Want
+from points.ledger.drawn import list_drawn, returned_by
 from points.ledger.holds import only
 from points.ledger.journal import Journal
 from points.ledger.model import (
@@ -122,14 +124,20 @@ class Undoing:
         self._counts: dict[UUID, Reversible] = {}
         self._pinned: dict[UUID, list[HoldLot]] = {}
         self._restored: list[tuple[Hold, list[Take]]] = []
+        #: what goes back to campaigns' budgets
+        self._returned: list[Want] = []
         #: what was taken of points that funders' blocks paid for
         self._taken: list[tuple[Operation, UUID, list[Take]]] = []
         self._blocks: list[tuple[int, UUID]] = []
 
     @classmethod
     async def begin(cls, connection: Connection, targets: Sequence[Undoable], *, now: datetime) -> Self:
-        """With the wallets of all of them locked, and before them the blocks that may get points back."""
-        funded = [target.operation for target in targets if target.operation.block_funded]
+        """With the wallets of all of them locked, and before them the budgets and blocks that may get points back."""
+        operations = [target.operation for target in targets]
+        drawn = [(one.bucket, budget_id) for one in operations for budget_id, _ in list_drawn(one)]
+        if drawn:
+            await budgets.lock(connection, drawn, now=now)
+        funded = [operation for operation in operations if operation.block_funded]
         blocks = await funding.lock_blocks(connection, funded, now=now) if funded else []
         wallets = await queries.lock_wallets(connection, [target.wallet for target in targets])
         undoing = cls(connection, Journal(wallets, now=now), now=now)
@@ -179,6 +187,7 @@ class Undoing:
                 self._taken.append((operation, reversal_id, taken))
         else:
             self._restore(hold, reversal_id, points)
+        self._returned += returned_by(operation, count, request.refunded_fen)
         self._counts[operation.id] = replace(
             count,
             reversed_fen=count.reversed_fen + request.refunded_fen,
@@ -205,6 +214,7 @@ class Undoing:
             )
         for hold, returned in self._restored:
             await hold_queries.mark_restored(self._connection, hold, returned)
+        await budgets.give_back(self._connection, self._returned, now=self._now)
         for operation, reversal_id, taken in self._taken:
             await funding.return_draws(
                 self._connection,

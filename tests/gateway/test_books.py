@@ -25,8 +25,14 @@ from partners.credit.model import EntitlementTerms, FundingShare, PlanTerms, Ref
 from partners.registry import service as registry
 from partners.settlement import service as settlement
 from partners.webhooks import service as webhooks
-from points.earning import reversals
+from points.earning import campaigns, reversals
 from points.earning import service as earning
+from points.earning.definitions import (
+    BudgetDefinition,
+    CampaignDefinition,
+    RecurrenceDefinition,
+    ShareDefinition,
+)
 from points.earning.model import Activity, Earned
 from points.ledger import service as ledger
 from points.ledger.deeds import Adjustment, ExchangeRequest, RefundPart, TransferRequest
@@ -108,6 +114,7 @@ class Day:
         await self._more()
         await self._plans(first)
         await self._right(second)
+        await self._campaign((await membership.enrol_members(connection, count=1, now=NOW))[0])
         await self._tiers()
         brand_id = await self._funding(third)
         await self._rewards(first)
@@ -207,6 +214,52 @@ class Day:
             )
         await self._earn(member, 60, days=1)
         assert await ledger.expire_due(connection, limit=10, now=NOW + timedelta(days=1)) == 2
+
+    async def _campaign(self, member: MemberRef) -> None:
+        """A listed campaign of two funders, with caps and a budget that ends; one of its earnings partly refunded."""
+        connection, before = self._connection, NOW - timedelta(hours=1)
+        definition = CampaignDefinition(
+            code="friday",
+            name_zh="最红星期五",
+            name_en="Red Friday",
+            starts_at=before - timedelta(hours=1),
+            ends_at=NOW + timedelta(days=1),
+            recurrence=RecurrenceDefinition(weekdays=[5]),
+            multiplier_pct=200,
+            partner_ids=[self.partner_id],
+            listed=True,
+            member_cap_points=500,
+            member_daily_cap_points=400,
+            budget=BudgetDefinition(total=350, on_exhaustion="partial"),
+            shares=(
+                ShareDefinition(share_ppm=300_000),
+                ShareDefinition(share_ppm=700_000, funder="partner:mall", unit_cost_e6=800_000),
+            ),
+        )
+        await campaigns.propose_campaign(connection, definition, members=[member], by="maker", now=before)
+        await campaigns.approve_campaign(connection, "friday", by="checker", now=before)
+        activities = [
+            Activity(
+                member=member,
+                source_ref=f"friday-{number}",
+                kind="purchase",
+                occurred_at=NOW,
+                amount_fen=20_000,
+            )
+            for number in range(3)
+        ]
+        earned = await earning.earn(connection, activities, partner_id=self.partner_id, now=NOW)
+        assert [one.points for one in earned if isinstance(one, Earned)] == [400, 350, 200]
+        assert isinstance(earned[1], Earned)
+        await reversals.reverse(
+            connection,
+            operation_id=earned[1].operation_id,
+            partner_id=self.partner_id,
+            side="earn",
+            refund_ref="refund-friday",
+            refunded_fen=7_777,
+            now=NOW,
+        )
 
     async def _more(self) -> None:
         """Spent at once and refunded with what it earned; given, taken, refused; sent, returned, under way; exchanged."""
@@ -805,6 +858,26 @@ DEFECTS = [
     ("i43", f"UPDATE ledger_lot SET points = points + 1 WHERE operation_id = {AN_EARNING}"),
     ("i74", f"{A_CHECK} ('2026-11-22', '2026-11-23', 1, '{{}}', now(), now())"),
     ("i74", f"{A_CHECK} (NULL, '2026-11-23', NULL, '{{books_i01_entry_accounts}}', now(), now())"),
+    ("i57", f"UPDATE ledger_operation SET rule_version = 9 WHERE id = {AN_EARNING}"),
+    ("i57", f"UPDATE ledger_operation SET occurred_at = '1999-01-01' WHERE id = {AN_EARNING}"),
+    ("i58", "UPDATE ledger_lot SET campaign = NULL"),
+    ("i58", "UPDATE ledger_lot SET campaign = 'other' WHERE campaign = 'friday'"),
+    ("i58", "UPDATE ledger_lot SET funder_id = 77 WHERE campaign = 'friday'"),
+    ("i58", "UPDATE earning_campaign_share SET share_ppm = 500000"),
+    ("i58", "UPDATE ledger_operation SET calculation = NULL"),
+    ("i59", "UPDATE ledger_operation SET amount_fen = amount_fen + 1000 WHERE calculation IS NOT NULL"),
+    ("i59", "UPDATE earning_campaign SET multiplier_pct = 300"),
+    ("i59", "UPDATE earning_campaign SET transaction_cap_points = 100"),
+    ("i60", "UPDATE earning_campaign SET ends_at = starts_at + interval '1 minute'"),
+    ("i60", "UPDATE earning_campaign SET weekdays = '{4}'"),
+    ("i60", "UPDATE earning_campaign SET own_card = true"),
+    ("i60", "UPDATE ledger_operation SET partner_id = gen_random_uuid() WHERE calculation IS NOT NULL"),
+    ("i60", "DELETE FROM earning_campaign_member"),
+    ("i61", "UPDATE ledger_budget_slot SET used = used - 1, granted = granted - 1"),
+    ("i61", "UPDATE ledger_reversible SET reversed_fen = 0 WHERE base_points = 350"),
+    ("i62", "UPDATE earning_counter SET used_points = used_points + 1"),
+    ("i62", "DELETE FROM earning_counter"),
+    ("i62", "UPDATE earning_campaign SET member_daily_cap_points = 349"),
     ("i44", "UPDATE membership_activity_month SET qualifying_fen = qualifying_fen + 1"),
     ("i44", "UPDATE membership_activity_month SET qualifying_count = qualifying_count - 1"),
     ("i44", "DELETE FROM membership_activity_month"),
@@ -1102,6 +1175,12 @@ FULL_ONLY = {
     "books_i54_funded_entry_is_billed",
     "books_i55_funder_pays_to_the_fen",
     "books_i56_nobody_sees_anothers_funder",
+    "books_i57_rule_in_force",
+    "books_i58_campaign_lots",
+    "books_i59_campaigns_replay",
+    "books_i60_campaign_conditions",
+    "books_i61_campaign_budgets",
+    "books_i62_caps",
     "books_i63_transfers",
     "books_i64_in_transit",
     "books_i65_transferred_lots",

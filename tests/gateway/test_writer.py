@@ -23,6 +23,7 @@ from kernel import idempotency
 from kernel.caller import Caller
 from kernel.database import Pool, open_pool, transaction
 from kernel.settings import Settings
+from points.earning.book_queries import READ_EPOCH
 from points.earning.handlers import EARNINGS as EARNINGS_KIND
 from points.earning.handlers import EarnRequest
 
@@ -211,7 +212,8 @@ async def test_a_crowd_costs_the_statements_of_one(
             async with single.acquire() as connection:
                 connection.remove_query_logger(note)
             assert all(isinstance(outcome, Answered) for outcome in outcomes)
-            return [statement for statement in statements if statement.strip()]
+            # whether the rule book is current is asked twice a second, however many batches there are
+            return [text for text in statements if text.strip() and text != READ_EPOCH]
 
         await statements_of(1)  # the first time, the driver asks for the types
         one, many = await statements_of(1), await statements_of(100)

@@ -10,6 +10,7 @@ from kernel.caller import ConsentMissing, MemberRef
 from kernel.database import Connection
 from kernel.errors import Refusal
 from kernel.ids import new_id
+from points.earning.book import SHELF
 from points.ledger import service
 from points.ledger.model import POINTS, EarnOutcome, EarnPosting, Grant, Hold, PointType, SpendRequest
 from points.membership.service import enrol_members
@@ -311,6 +312,12 @@ class Bank:
         if await connection.fetch(HOUSE_AUDIT):
             contradicted.append("house slots are the sum of the entries")
         return contradicted
+
+
+@pytest.fixture(autouse=True)
+def fresh_rule_book() -> None:
+    """What the test before changed and rolled back is not remembered."""
+    SHELF.forget()
 
 
 @pytest.fixture

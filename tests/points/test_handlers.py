@@ -429,7 +429,9 @@ async def test_an_earning_is_explained_with_its_inputs_lots_and_refunds(desk: De
         "category": "appliances",
         "own_card": True,
         "base_points": 1_299,
+        "base_limit_points": None,
         "bonus_points": 0,
+        "campaigns": [],
     }
     (lot,) = told["lots"]
     assert lot == {

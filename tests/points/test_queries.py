@@ -4,10 +4,14 @@ from types import ModuleType
 
 import pytest
 
+import points.earning.book_queries
+import points.earning.campaign_queries
+import points.earning.cap_queries
 import points.ledger.adjustment_queries
 import points.ledger.budget_queries
 import points.ledger.exchange_queries
 import points.ledger.explanation_queries
+import points.ledger.funder_codes
 import points.ledger.funder_queries
 import points.ledger.history_queries
 import points.ledger.hold_queries
@@ -21,7 +25,12 @@ import points.rewards.queries
 from kernel.database import Connection
 
 MODULES = (
+    points.earning.book_queries,
+    points.earning.cap_queries,
+    points.earning.campaign_queries,
+    points.ledger.funder_codes,
     points.ledger.queries,
+    points.ledger.budget_queries,
     points.ledger.adjustment_queries,
     points.ledger.budget_queries,
     points.ledger.exchange_queries,

@@ -6,15 +6,16 @@ from uuid import uuid4
 import pytest
 
 from kernel.database import Connection
-from points.earning.replay import RULES, replay
+from points.earning.book_queries import list_rules
+from points.earning.replay import replay
+from points.earning.rules import RULE
+from points.ledger.funder_codes import list_funder_codes
 from points.ledger.model import Operation
 
 
-async def test_the_books_replay_by_the_same_figures(connection: Connection) -> None:
-    records = await connection.fetch("SELECT version, fen_per_point FROM books_earning_rule ORDER BY version")
-    assert [tuple(record) for record in records] == [
-        (version, rule.fen_per_point) for version, rule in sorted(RULES.items())
-    ]
+async def test_the_migrated_schema_begins_with_the_first_version(connection: Connection) -> None:
+    rules = await list_rules(connection, await list_funder_codes(connection))
+    assert rules == [RULE]
 
 
 @pytest.mark.parametrize(
@@ -45,5 +46,5 @@ def test_one_floor_at_the_end(now: datetime, amount_fen: int, multiplier_pct: in
         recorded_at=now,
         business_on=date(2026, 11, 20),
     )
-    replayed = replay(operation)
+    replayed = replay(operation, RULE, {})
     assert (replayed.base_points, replayed.tier, replayed.rule.version) == (points, "gold", 1)
