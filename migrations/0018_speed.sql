@@ -457,7 +457,8 @@ END $$;
 -- with its number within its wallet; p_grant_of says whose it is. That much the caller counts, so that here no join is
 -- needed and rows are written as they come. p_aggregates are the operations' public ids and p_payloads what their events
 -- tell, made by the caller: here they would cost six times as much. Answers come as columns, in the postings' order. An
--- earning whose source had earned before is not posted: operation_ids names the one that was.
+-- earning whose source had earned before is not posted: operation_ids names the one that was. Nothing is posted and no
+-- column answered while a wallet owes what points that have ripened in it must repay first: that is to be booked before.
 DROP FUNCTION ledger_post_earnings;
 DROP TYPE ledger_grant;
 CREATE FUNCTION ledger_post_earnings(
@@ -512,6 +513,16 @@ BEGIN
               FOR UPDATE) AS w;
 
     -- From here on nobody else writes what belongs to these wallets.
+    IF 0 < ANY (owed) AND EXISTS (
+        SELECT FROM unnest(p_wallet_buckets, p_wallet_members, pendings, owed) AS w (bucket, member_id, pending, owed)
+         CROSS JOIN LATERAL (
+               SELECT FROM ledger_lot AS lot
+                WHERE w.owed > 0 AND w.pending > 0 AND lot.bucket = w.bucket AND lot.member_id = w.member_id
+                  AND lot.point_type = p_point_type AND lot.live AND lot.pending_points > 0
+                  AND (lot.activates_at <= p_now) IS TRUE
+               OFFSET 0) AS ripe) THEN
+        RETURN;
+    END IF;
     IF 0 < ANY (owed) OR EXISTS (
         SELECT FROM unnest(p_wallets, p_partner_ids, p_source_kinds, p_source_refs)
                     AS p (wallet, partner_id, source_kind, source_ref)

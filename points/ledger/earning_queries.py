@@ -19,8 +19,11 @@ SELECT operation_ids, posted, available, held, pending, arrears
 
 async def post_earnings(
     connection: Connection, postings: Sequence[EarnPosting], *, now: datetime, business_on: date
-) -> list[EarnOutcome]:
-    """Post them in one statement; they come ordered by (bucket, member), no two with one source."""
+) -> list[EarnOutcome] | None:
+    """Post them in one statement; they come ordered by (bucket, member), no two with one source.
+
+    None, and nothing posted, while one of the wallets owes what points that have ripened in it must repay first.
+    """
     wire_ids = [to_wire("ent", p.operation_id) for p in postings]
     grants = [grant for p in postings for grant in p.grants]
     wallets = wallet_columns([p.member for p in postings])
@@ -55,6 +58,8 @@ async def post_earnings(
         *(sums.grant_wallet, sums.grant_nth, sums.grant_free, sums.grant_waiting),
     )
     assert record is not None, "the function answers with one row"
+    if record["operation_ids"] is None:
+        return None
     return [
         EarnOutcome(
             operation_id=operation_id,

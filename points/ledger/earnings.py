@@ -8,7 +8,8 @@ from kernel.calendar import business_date
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from points.ledger import earning_queries, queries
-from points.ledger.model import EarnOutcome, EarnPosting, Source
+from points.ledger.balances import settle_wallets
+from points.ledger.model import EarnOutcome, EarnPosting, Source, wallet_ref
 from points.ledger.rules import OperationUnknown
 
 
@@ -28,6 +29,12 @@ async def post_earnings(
     outcomes = await earning_queries.post_earnings(
         connection, ordered, now=now, business_on=business_date(now)
     )
+    if outcomes is None:
+        await settle_wallets(connection, [wallet_ref(posting.member) for posting in ordered], now=now)
+        outcomes = await earning_queries.post_earnings(
+            connection, ordered, now=now, business_on=business_date(now)
+        )
+        assert outcomes is not None, "nothing has ripened since, for the moment is the same"
     if len(firsts) == len(postings):
         by_id = {posting.operation_id: outcome for posting, outcome in zip(ordered, outcomes, strict=True)}
         return [by_id[posting.operation_id] for posting in postings]
