@@ -20,7 +20,7 @@ async def test_an_old_balance_reads_every_move_once(bank: Bank, connection: Conn
         (history_queries.READ_BALANCE_AT, (*key, at, date(2027, 1, 1), 1)),
         (history_queries.LIST_EXPIRING_AT, (*key, at, 12, 1)),
     ):
-        scans = _scans(await _explain(connection, statement, *arguments), "ledger_lot_move")
+        scans = _scans(await _explain(connection, statement, *arguments), "ledger_lot_change")
         assert [node["Actual Loops"] for node in scans] == [1]
 
 
