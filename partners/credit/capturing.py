@@ -45,7 +45,6 @@ async def capture_plan(
     await queries.move_plan(connection, captured, present=plan.state)
     await queries.insert_schedule(connection, captured, reschedule(captured), cause="capture", now=now)
     if first:
-        await _take_points(connection, plan, now=now)
         await _grant_right(connection, plan, now=now)
     capture = await _record_capture(connection, captured, operation_id, amount_fen, now=now)
     await tell(
@@ -90,7 +89,16 @@ async def _grant_right(connection: Connection, plan: Plan, *, now: datetime) -> 
 async def _record_capture(
     connection: Connection, plan: Plan, operation_id: UUID, amount_fen: int, *, now: datetime
 ) -> Capture:
-    """Earn base points for the capture; where the partner's rules give none, the capture stands without."""
+    """Earn points for the capture; where the partner's rules give none, the capture stands without.
+
+    The first capture takes the plan's points meanwhile: after the budgets that pay for the earning are locked, and before
+    it posts.
+    """
+
+    async def take_points() -> None:
+        if plan.captures == 1:
+            await _take_points(connection, plan, now=now)
+
     activity = Activity(
         member=plan.member,
         source_ref=f"{to_wire('pln', plan.id)}/{plan.captures}",
@@ -101,7 +109,9 @@ async def _record_capture(
         own_card=True,
         manager="plan",
     )
-    [outcome] = await earn(connection, [activity], partner_id=plan.partner_id, now=now)
+    [outcome] = await earn(
+        connection, [activity], partner_id=plan.partner_id, meanwhile=take_points, now=now
+    )
     earned = outcome if isinstance(outcome, Earned) else None
     capture = Capture(
         id=operation_id,

@@ -7,6 +7,7 @@ from msgspec import Struct, structs
 
 from kernel.calendar import business_date
 from kernel.database import Connection
+from kernel.errors import Refusal
 from kernel.ids import new_id, to_wire
 from partners.credit import queries
 from partners.credit.journal import refund_lines
@@ -15,8 +16,8 @@ from partners.credit.plans import lock_plan, tell
 from partners.credit.refund_rules import split_cart_value, spread_over_captures, take_refund_apart
 from partners.credit.rules import check_refund, settle_state
 from partners.credit.schedules import reduce_schedule
-from points.earning.reversals import reverse
-from points.ledger.model import Side
+from points.earning.reversals import reverse_each
+from points.ledger.model import ReversalRequest, Side
 from points.ledger.service import RefundAlreadyPosted
 from points.membership.service import revoke_entitlements
 
@@ -159,18 +160,22 @@ async def _undo_points(
     for capture, undone_fen in zip(captures, spread, strict=True):
         if capture.earn_operation_id is not None and undone_fen:
             undo.append(("earn", capture.earn_operation_id, undone_fen))
-    restored = clawed_back = arrears = 0
-    for side, operation_id, refunded_fen in undo:
-        reversal = await reverse(
-            connection,
+    requests = [
+        ReversalRequest(
             operation_id=operation_id,
             partner_id=plan.partner_id,
             side=side,
-            manager="plan",
             refund_ref=refund_ref,
             refunded_fen=refunded_fen,
-            now=now,
+            manager="plan",
         )
+        for side, operation_id, refunded_fen in undo
+    ]
+    restored = clawed_back = arrears = 0
+    # all together: budgets are locked before wallets, and who owes in between does not in the end
+    for reversal in await reverse_each(connection, requests, now=now):
+        if isinstance(reversal, Refusal):
+            raise reversal
         restored += reversal.points_restored
         clawed_back += reversal.points_clawed_back
         arrears += reversal.arrears_added

@@ -1,6 +1,6 @@
 """Posting: drafts become earnings in the books; a campaign whose funder cannot pay is done without."""
 
-from collections.abc import Sequence
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import datetime
 
 from msgspec import Struct
@@ -17,6 +17,10 @@ from points.ledger.funding import fund_postings, settle_draws
 from points.ledger.model import BANK_FUNDER_ID, EarnOutcome, EarnPosting
 
 
+#: what else the caller does to these members' points in the same transaction
+Meanwhile = Callable[[], Awaitable[None]]
+
+
 class Posted(Struct, frozen=True, kw_only=True):
     """A draft as it was posted in the end, and what the books answered."""
 
@@ -26,11 +30,16 @@ class Posted(Struct, frozen=True, kw_only=True):
 
 
 async def post_drafts(
-    connection: Connection, drafts: Sequence[Draft], *, now: datetime
+    connection: Connection,
+    drafts: Sequence[Draft],
+    *,
+    meanwhile: Meanwhile | None = None,
+    now: datetime,
 ) -> list[Posted | Refusal]:
     """Post each draft with its points paid for; refused where the base rule's or a named campaign's funder cannot pay.
 
-    Funders are asked before wallets are locked; what an earning goes without goes back to caps and budgets.
+    Funders are asked before wallets are locked, `meanwhile` comes in between; what an earning goes without goes back to
+    caps and budgets.
     """
     asked = list(drafts)
     funded = await fund_postings(connection, [posting_of(draft, now=now) for draft in asked], now=now)
@@ -47,6 +56,8 @@ async def post_drafts(
         else:
             await give_back(connection, [asked[place]], now=now)
     paid = [answer for answer in funded if isinstance(answer, Funded)]
+    if meanwhile is not None:
+        await meanwhile()
     outcomes = await post_earnings(connection, [one.posting for one in paid], now=now)
     await settle_draws(connection, list(zip(paid, outcomes, strict=True)), now=now)
     posted = iter(zip(paid, outcomes, strict=True))

@@ -11,7 +11,7 @@ from points.earning.allotment import allot, give_back, try_allot
 from points.earning.book import SHELF
 from points.earning.draft import Draft, draw_up, posting_of
 from points.earning.model import Activity, Earned
-from points.earning.posting import Posted, post_drafts
+from points.earning.posting import Meanwhile, Posted, post_drafts
 from points.earning.rules import SourceAlreadyEarned
 from points.ledger import service as ledger
 from points.ledger.model import EarnOutcome, EarnPosting
@@ -20,14 +20,27 @@ from points.membership.model import Deed
 
 
 async def earn(
-    connection: Connection, items: Sequence[Activity], *, partner_id: UUID, now: datetime
+    connection: Connection,
+    items: Sequence[Activity],
+    *,
+    partner_id: UUID,
+    meanwhile: Meanwhile | None = None,
+    now: datetime,
 ) -> list[Earned | Refusal]:
-    """Post many activities in one transaction; each is answered for itself, in the order of `items`."""
-    return await earn_each(connection, [(partner_id, item) for item in items], now=now)
+    """Post many activities in one transaction; each is answered for itself, in the order of `items`.
+
+    Whoever moves the same members' points in this transaction too does so `meanwhile`: called once, when counters and
+    budgets are locked and no wallet is yet, as everybody locks them.
+    """
+    return await earn_each(connection, [(partner_id, item) for item in items], meanwhile=meanwhile, now=now)
 
 
 async def earn_each(
-    connection: Connection, reported: Sequence[tuple[UUID, Activity]], *, now: datetime
+    connection: Connection,
+    reported: Sequence[tuple[UUID, Activity]],
+    *,
+    meanwhile: Meanwhile | None = None,
+    now: datetime,
 ) -> list[Earned | Refusal]:
     """`earn` for activities that several partners report."""
     if not reported:
@@ -46,7 +59,7 @@ async def earn_each(
         for place, outcome in zip(scarce, allotted, strict=True):
             decided[place] = outcome
     drafts = [decision for decision in decided if isinstance(decision, Draft)]
-    posted = iter(await post_drafts(connection, drafts, now=now))
+    posted = iter(await post_drafts(connection, drafts, meanwhile=meanwhile, now=now))
     results = [next(posted) if isinstance(decision, Draft) else decision for decision in decided]
     if scarce:
         unused = [one.draft for one in results if isinstance(one, Posted) and not one.outcome.posted]

@@ -5,6 +5,7 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
+import asyncpg
 import msgspec
 import pytest
 
@@ -113,4 +114,58 @@ async def test_copies_of_one_event_draw_the_budget_once(pool: Pool, now: datetim
         budget_id = (await campaigns.find_campaign(connection, code)).budget_id
         assert budget_id is not None
         assert (await budgets.read_budget(connection, budget_id)).used == 10
+        await campaigns.end_campaign(connection, code, by="anyone", now=now)
+
+
+async def test_who_earns_and_moves_the_same_points_otherwise_locks_budgets_before_wallets(
+    pool: Pool, now: datetime
+) -> None:
+    """What happens `meanwhile` finds the budget in hand and the wallet free: nobody can wait in a circle."""
+    partner_id, code = uuid4(), f"peak-{uuid4().hex[:8]}"
+    fields: dict[str, Any] = {
+        "code": code,
+        "name_zh": "双11",
+        "name_en": "Double 11",
+        "starts_at": now - 2 * HOUR,
+        "ends_at": now + HOUR,
+        "partner_ids": [partner_id],
+        "multiplier_pct": 200,
+        "budget": {"total": 1_000},
+    }
+    async with transaction(pool) as connection:
+        [member] = await enrol_members(connection, count=1, now=now)
+        await campaigns.propose_campaign(
+            connection, msgspec.convert(fields, CampaignDefinition), by="maker", now=now - HOUR
+        )
+        await campaigns.approve_campaign(connection, code, by="checker", now=now - HOUR)
+        first = Activity(
+            member=member, source_ref="a", kind="purchase", occurred_at=now - 3 * HOUR, amount_fen=10_000
+        )
+        await earn(connection, [first], partner_id=partner_id, now=now)
+    SHELF.forget()
+    seen: list[str] = []
+
+    async def look() -> None:
+        for table in ("ledger_wallet", "ledger_budget_slot"):
+            wanted = member.member_id if table == "ledger_wallet" else member.bucket
+            column = "member_id" if table == "ledger_wallet" else "bucket"
+            try:
+                async with transaction(pool) as other:
+                    statement = f"SELECT FROM {table} WHERE {column} = $1 FOR UPDATE NOWAIT"
+                    assert await other.fetch(statement, wanted)
+                seen.append(f"{table} free")
+            except asyncpg.LockNotAvailableError:
+                seen.append(f"{table} locked")
+
+    second = Activity(member=member, source_ref="b", kind="purchase", occurred_at=now, amount_fen=10_000)
+    async with transaction(pool) as connection:
+        # the slot is there before, so that the other connection can see it
+        budget_id = (await campaigns.find_campaign(connection, code)).budget_id
+        assert budget_id is not None
+        await budgets.lock(connection, [(member.bucket, budget_id)], now=now)
+    async with transaction(pool) as connection:
+        [earned] = await earn(connection, [second], partner_id=partner_id, meanwhile=look, now=now)
+        assert isinstance(earned, Earned) and earned.points == 200
+    assert seen == ["ledger_wallet free", "ledger_budget_slot locked"]
+    async with transaction(pool) as connection:
         await campaigns.end_campaign(connection, code, by="anyone", now=now)
