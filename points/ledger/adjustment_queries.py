@@ -52,6 +52,8 @@ SELECT id, bucket, member_id, point_type, points, funder_id, reason_code, reason
 
 FIND_FUNDER = "SELECT id FROM ledger_funder WHERE code = $1"
 
+IS_PARTNERS = "SELECT partner_id IS NOT NULL FROM ledger_funder WHERE id = $1"
+
 
 async def insert_adjustment(connection: Connection, adjustment: Adjustment) -> None:
     a = adjustment
@@ -89,4 +91,10 @@ async def decide_adjustment(
 
 async def find_funder(connection: Connection, code: str) -> int | None:
     found: int | None = await connection.fetchval(FIND_FUNDER, code)
+    return found
+
+
+async def is_partners(connection: Connection, funder_id: int) -> bool:
+    """Whether a partner is behind the funder, who is billed for what it issues."""
+    found: bool = await connection.fetchval(IS_PARTNERS, funder_id)
     return found

@@ -160,9 +160,12 @@ async def _gather(connection: Connection, adjustment: Adjustment, now: datetime)
     await queries.open_wallets(connection, [adjustment.wallet])
     journal = Journal(await queries.lock_wallets(connection, [adjustment.wallet]), now=now)
     journal.settle(await queries.list_due_lots(connection, [adjustment.wallet], now=now))
-    point_type = await read_point_type(connection, adjustment.point_type)
+    if await adjustment_queries.is_partners(connection, adjustment.funder_id):
+        unit_cost_e6 = 0
+    else:
+        unit_cost_e6 = (await read_point_type(connection, adjustment.point_type)).value_fen_e6
     _open(journal, adjustment)
-    granted = journal.grant(adjustment.id, Account.ADJUSTED, _lot(adjustment, point_type, now))
+    granted = journal.grant(adjustment.id, Account.ADJUSTED, _lot(adjustment, unit_cost_e6, now))
     journal.repay(adjustment.id, [granted])
     return journal
 
@@ -179,8 +182,8 @@ def _open(journal: Journal, adjustment: Adjustment) -> None:
     )
 
 
-def _lot(adjustment: Adjustment, point_type: PointType, now: datetime) -> Lot:
-    """Points given by the bank's decision cost their funder what they pay for."""
+def _lot(adjustment: Adjustment, unit_cost_e6: int, now: datetime) -> Lot:
+    """Points given by the bank's decision cost it what they pay for, and a partner nothing: nobody bills them."""
     ends_on = add_months(business_date(now).replace(day=1), VALIDITY_MONTHS + 1)
     return Lot(
         bucket=adjustment.bucket,
@@ -189,7 +192,7 @@ def _lot(adjustment: Adjustment, point_type: PointType, now: datetime) -> Lot:
         lot_seq=0,
         operation_id=adjustment.id,
         funder_id=adjustment.funder_id,
-        unit_cost_e6=point_type.value_fen_e6,
+        unit_cost_e6=unit_cost_e6,
         campaign=None,
         rule_version=None,
         effective_at=now,

@@ -14,7 +14,7 @@ from partners.settlement.rules import wire_operation
 from points.ledger import service as ledger
 from points.ledger.funder_model import Billed, Billing, Funder, Terms
 from points.ledger.funder_rules import FunderExhausted
-from points.ledger.model import BANK_FUNDER_ID, EarnPosting, Grant
+from points.ledger.model import BANK_FUNDER_ID, POINTS, EarnPosting, Grant
 from points.membership.service import enrol_members
 
 from .conftest import Shop
@@ -341,4 +341,29 @@ async def test_another_earnings_points_do_not_change_what_a_refund_credits(
     play.now += timedelta(minutes=5)
     await play.refund(dear, 10_000)
     assert await _credited(play) == (200, 400)
+    assert await play.contradictions() == {}
+
+
+async def test_points_the_bank_gives_in_a_funders_name_earn_the_funder_nothing_when_they_end(
+    connection: Connection, shop: Shop
+) -> None:
+    """Nobody bills an adjustment, so there is no cost of which the funder could get a share back."""
+    play = await scene(connection, shop, "postpaid", price_fen_e6=1_000_000, breakage_ppm=500_000)
+    given = await ledger.propose_adjustment(
+        connection,
+        member=shop.member,
+        point_type=POINTS,
+        points=100,
+        reason_code="goodwill",
+        reason="A parcel was late.",
+        funder=play.owner.code,
+        by="ann",
+        now=play.now,
+    )
+    await ledger.approve_adjustment(connection, adjustment_id=given.id, by="bob", now=play.now)
+    play.now += timedelta(days=800)
+    assert await ledger.expire_due(connection, limit=10, now=play.now) == 1
+    batch, lines = await play.close()
+    assert [(line.kind, line.amount_fen) for line in lines] == [("breakage_share", 0)]
+    assert batch.net_fen == 0
     assert await play.contradictions() == {}
