@@ -109,9 +109,7 @@ async def _record_capture(
         own_card=True,
         manager="plan",
     )
-    [outcome] = await earn(
-        connection, [activity], partner_id=plan.partner_id, meanwhile=take_points, now=now
-    )
+    [outcome] = await earn(connection, [activity], partner_id=plan.partner_id, meanwhile=take_points, now=now)
     earned = outcome if isinstance(outcome, Earned) else None
     capture = Capture(
         id=operation_id,

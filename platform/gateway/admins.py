@@ -26,10 +26,6 @@ class AdminExists(Conflict):
     """There is an admin with this login already."""
 
 
-class RoleMissing(Forbidden):
-    """No active account of the bank's staff with this login has the role that this takes."""
-
-
 class AdminNotAllowed(Forbidden):
     """There is no admin with this login, or not one with the role this takes."""
 
@@ -52,19 +48,9 @@ VALUES ($1, $2, $3, $4, $5, $6)
 HAS_ROLE = "SELECT true FROM gateway_admin WHERE login = $1 AND $2 = ANY (roles) AND disabled_at IS NULL"
 
 
-async def check_role(connection: Connection, login: str, role: Role) -> None:
-    """Refuse unless `login` is an active account with that role."""
-    if not await connection.fetchval(HAS_ROLE, login, role):
-        raise RoleMissing(login=login, role=role)
-
-
-FIND_ROLES = "SELECT roles FROM gateway_admin WHERE login = $1 AND disabled_at IS NULL"
-
-
 async def require_admin(connection: Connection, login: str, role: Role) -> str:
-    """The name under which the admin acts on record; refused without the role."""
-    roles = await connection.fetchval(FIND_ROLES, login)
-    if roles is None or role not in roles:
+    """The name under which the admin acts on record; refused unless `login` is an active account with that role."""
+    if not await connection.fetchval(HAS_ROLE, login, role):
         raise AdminNotAllowed(login=login, role=role)
     return f"admin:{login}"
 

@@ -9,7 +9,7 @@ from typing import Literal
 import msgspec
 from msgspec import Struct
 
-from gateway.admins import check_role
+from gateway.admins import require_admin
 from gateway.level_lines import BrokenLevelLine, LevelLine
 from kernel.database import Connection, Pool, transaction
 from partners.registry import service as registry
@@ -137,7 +137,7 @@ async def propose(
     connection: Connection, kind: VersionKind, data: bytes, *, by: str, now: datetime
 ) -> Proposal:
     """Propose what a file says, by one of the bank's makers."""
-    await check_role(connection, by, "maker")
+    by = await require_admin(connection, by, "maker")
     if kind == "matrix":
         cells = {
             (cell.bank_level, cell.shop_level): Cell(tier=cell.tier, multiplier_pct=cell.multiplier_pct)

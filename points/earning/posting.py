@@ -16,7 +16,6 @@ from points.ledger.funder_model import Funded
 from points.ledger.funding import fund_postings, settle_draws
 from points.ledger.model import BANK_FUNDER_ID, EarnOutcome, EarnPosting
 
-
 #: what else the caller does to these members' points in the same transaction
 Meanwhile = Callable[[], Awaitable[None]]
 

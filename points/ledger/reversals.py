@@ -246,9 +246,7 @@ class Undoing:
             self._counts[operation.id] = await queries.read_reversible(self._connection, operation)
         return self._counts[operation.id]
 
-    async def _room(
-        self, operation: Operation, origin: Sequence[Lot], count: Reversible
-    ) -> dict[int, int]:
+    async def _room(self, operation: Operation, origin: Sequence[Lot], count: Reversible) -> dict[int, int]:
         """Asked only where several pay: a single funder issued all that is not undone yet."""
         if operation.id not in self._rooms:
             funders = {lot.funder_id for lot in origin}

@@ -185,7 +185,9 @@ def take_back(
     return pending, free
 
 
-def share_missing(origin: Sequence[Lot], takes: Sequence[Take], room: Mapping[int, int], points: int) -> list[Take]:
+def share_missing(
+    origin: Sequence[Lot], takes: Sequence[Take], room: Mapping[int, int], points: int
+) -> list[Take]:
     """What of `points` nobody has, charged to the earning's funders: one share for each, at the cost of its first lot."""
     missing = []
     rest = points - sum(taken.points for taken in takes)

@@ -385,7 +385,7 @@ async def test_a_matrix_is_proposed_simulated_and_switched_on_by_two_people(
     ]
     file.write_text(json.dumps({"cells": cells}))
     code, (told,) = await command("propose", "matrix", str(file), "--by", maker)
-    assert code == 0 and told.endswith(f"proposed by {maker}")
+    assert code == 0 and told.endswith(f"proposed by admin:{maker}")
     version = told.split()[2]
     code, lines = await command("simulate", "--matrix", version)
     assert code == 0 and f"by matrix {version}, scheme" in lines[0]
@@ -393,10 +393,10 @@ async def test_a_matrix_is_proposed_simulated_and_switched_on_by_two_people(
     on = ("--date", "2999-01-01")
     refusals = [
         (("switch", "matrix", version, *on, "--by", maker), "switched_by_same_person"),
-        (("switch", "matrix", version, *on, "--by", "nobody"), "role_missing"),
+        (("switch", "matrix", version, *on, "--by", "nobody"), "admin_not_allowed"),
         (("switch", "matrix", version, "--date", "2026-01-01", "--by", checker), "effective_in_past"),
         (("switch", "matrix", "999", *on, "--by", checker), "version_not_found"),
-        (("propose", "matrix", str(file), "--by", checker), "role_missing"),
+        (("propose", "matrix", str(file), "--by", checker), "admin_not_allowed"),
         (("simulate", "--scheme", "999"), "version_not_found"),
     ]
     for arguments, refusal in refusals:
@@ -443,7 +443,7 @@ async def test_fraud_is_found_by_a_duty_officer(command: Run, runtime: Runtime) 
             connection, count=1, shop_level="gold", now=runtime.clock.now()
         )
     number = str(member.member_id)
-    assert "role_missing" in (await command("fraud", number, "--by", maker))[1][-1]
+    assert "admin_not_allowed" in (await command("fraud", number, "--by", maker))[1][-1]
     assert (await command("fraud", number, "--by", officer))[1] == [f"member {number} is start now"]
     assert (await command("fraud", number, "--by", officer))[1] == ["nothing to take"]
     assert "member_not_found" in (await command("fraud", str(2**62), "--by", officer))[1][-1]

@@ -13,7 +13,7 @@ from typing import Any, get_args
 import msgspec
 from msgspec import structs
 
-from gateway.admins import check_role
+from gateway.admins import require_admin
 from gateway.attach import attached
 from gateway.level_lines import LevelHeaderRefused, read_levels
 from gateway.membership import feed_levels, propose
@@ -168,13 +168,13 @@ def _switch(options: argparse.Namespace) -> int:
 
 async def _switch_in(settings: Settings, options: argparse.Namespace) -> None:
     async with _at_work(settings) as (pool, clock), transaction(pool) as connection:
-        await check_role(connection, options.by, "checker")
+        by = await require_admin(connection, options.by, "checker")
         await membership.switch_on(
             connection,
             options.kind,
             options.version,
             effective_on=options.date,
-            by=options.by,
+            by=by,
             now=clock.now(),
         )
 
@@ -188,7 +188,7 @@ def _fraud(options: argparse.Namespace) -> int:
 
 async def _judge_fraud(settings: Settings, member_id: int, by: str) -> str | None:
     async with _at_work(settings) as (pool, clock), transaction(pool) as connection:
-        await check_role(connection, by, "duty_officer")
+        by = await require_admin(connection, by, "duty_officer")
         found = await membership.find_members(connection, [member_id])
         if member_id not in found:
             raise MemberUnknown

@@ -46,9 +46,7 @@ class Everybody:
     def __init__(self, willing: bool) -> None:
         self.willing = willing
 
-    async def names(
-        self, connection: Connection, *, partner_id: UUID, member_ids: Any
-    ) -> dict[int, str]:
+    async def names(self, connection: Connection, *, partner_id: UUID, member_ids: Any) -> dict[int, str]:
         return {member_id: str(member_id) for member_id in member_ids if self.willing}
 
     async def resolve_each(self, connection: Connection, asked: Any, *, scope: str, now: datetime) -> Any:
@@ -85,7 +83,10 @@ class Life:
         self.miles = await ledger.register_point_type(
             self.connection, name=f"miles_{uuid4().hex[:8]}", value_fen_e6=1_500_000, by="a", now=self.now
         )
-        for source, target, numerator, denominator in ((POINTS, self.miles, 2, 3), (self.miles, POINTS, 3, 2)):
+        for source, target, numerator, denominator in (
+            (POINTS, self.miles, 2, 3),
+            (self.miles, POINTS, 3, 2),
+        ):
             await ledger.set_rate(
                 self.connection,
                 from_type=source,
@@ -236,9 +237,7 @@ class Life:
             by="a",
             now=self.now,
         )
-        await ledger.approve_adjustment(
-            self.connection, adjustment_id=proposed.id, by="b", now=self.now
-        )
+        await ledger.approve_adjustment(self.connection, adjustment_id=proposed.id, by="b", now=self.now)
 
     async def close(self) -> None:
         """Every partner's day; nothing that was recorded by then is left out."""
