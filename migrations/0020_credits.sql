@@ -1,4 +1,4 @@
--- A refund credits a funder with what the refunded earning cost it.
+-- A refund credits a funder with what the refunded earning cost it; and points of campaigns may go wherever points go.
 
 -- What settlement reads: every entry that changes what bank and a partner owe each other, once.
 --
@@ -89,3 +89,28 @@ SELECT f.partner_id, b.id, 'block:' || b.id, 'prepaid_bought', f.code, 0::smalli
   FROM ledger_funder_block AS b
   JOIN ledger_funder AS f ON f.id = b.funder_id
  WHERE f.partner_id IS NOT NULL;
+
+-- A campaign's points go on as lots of transfers, exchanges and restored spends: what the campaign gave is what its
+-- earnings granted.
+CREATE OR REPLACE VIEW books_i58_campaign_lots AS
+SELECT coalesce(c.bucket, l.bucket) AS bucket, coalesce(c.member_id, l.member_id) AS member_id,
+       coalesce(c.operation_id, l.operation_id) AS operation_id, coalesce(c.campaign, l.campaign) AS campaign,
+       c.points, l.points AS lots_points, l.strangers
+  FROM (SELECT * FROM books_earning_component WHERE points > 0) AS c
+  FULL JOIN (
+       SELECT lot.bucket, lot.member_id, lot.operation_id, lot.campaign, sum(lot.points) AS points,
+              count(*) FILTER (WHERE share.campaign_id IS NULL) AS strangers,
+              count(*) FILTER (WHERE abs(lot.points * 1000000 - lot.total * share.share_ppm) >= 1000000) AS uneven
+         FROM (SELECT n.bucket, n.member_id, n.operation_id, n.campaign, n.funder_id, n.points,
+                      sum(n.points) OVER (PARTITION BY n.bucket, n.member_id, n.operation_id, n.campaign) AS total
+                 FROM ledger_lot AS n
+                 LEFT JOIN ledger_operation AS o
+                   ON o.bucket = n.bucket AND o.member_id = n.member_id AND o.id = n.operation_id
+                WHERE n.campaign IS NOT NULL
+                  AND coalesce(o.kind, 'none') NOT IN ('transfer_in', 'exchange', 'reverse_spend')) AS lot
+         LEFT JOIN earning_campaign AS campaign ON campaign.code = lot.campaign
+         LEFT JOIN earning_campaign_share AS share
+           ON share.campaign_id = campaign.id AND share.funder_id = lot.funder_id
+        GROUP BY lot.bucket, lot.member_id, lot.operation_id, lot.campaign) AS l
+    ON l.bucket = c.bucket AND l.member_id = c.member_id AND l.operation_id = c.operation_id AND l.campaign = c.campaign
+ WHERE c.points IS DISTINCT FROM l.points OR l.strangers > 0 OR l.uneven > 0;

@@ -7,6 +7,7 @@ from uuid import UUID, uuid4
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from kernel import jobs
 from kernel.calendar import business_date
 from kernel.caller import MemberRef
 from kernel.database import Connection, Pool
@@ -37,7 +38,7 @@ STEPS = st.one_of(
     st.tuples(st.just("dearer"), st.integers(0, 3_000_000)),
     st.tuples(st.just("close")),
 )
-VIEWS = "^books_i(0[2-9]|1[0-5]|17|18|29|3[0-3]|5[1-6]|6[3-9])_"
+VIEWS = "^books_i(0[2-9]|1[0-5]|17|18|29|3[0-3]|4[01]|5[1-6]|6[3-9])_"
 
 
 class Everybody:
@@ -262,6 +263,14 @@ class Life:
         )
         return {record[0]: (record[1], record[2]) for record in records}
 
+    async def state_months(self) -> None:
+        """A statement of every month of every wallet."""
+        later = self.now + timedelta(days=40)
+        until = business_date(later - timedelta(days=31))
+        for period in await ledger.list_open_months(self.connection, until=until):
+            while await jobs.advance(self.connection, ledger.STATEMENTS, business_on=period, now=later):
+                pass
+
     async def contradictions(self) -> list[str]:
         views = await self.connection.fetch(
             "SELECT viewname FROM pg_views WHERE viewname ~ $1 ORDER BY viewname", VIEWS
@@ -292,6 +301,7 @@ async def test_a_funder_whose_earnings_are_all_refunded_has_everything_back(
             assert await life.contradictions() == []
             await life.refund_everything()
             await life.close()
+            await life.state_months()
             assert await life.contradictions() == []
             blocks = await ledger.list_blocks(connection, code=life.prepaid.code)
             assert [block.used_points for block in blocks] == [0, 0]
