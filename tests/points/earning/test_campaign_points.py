@@ -59,7 +59,12 @@ async def test_points_of_a_campaign_are_given_exchanged_spent_and_refunded_after
         now=bank.now,
     )
     exchange = ExchangeRequest(
-        member=friend, partner_id=bank.partner_id, from_type=POINTS, to_type=miles, points=60, exchange_ref="x"
+        member=friend,
+        partner_id=bank.partner_id,
+        from_type=POINTS,
+        to_type=miles,
+        points=60,
+        exchange_ref="x",
     )
     await ledger.exchange_points(connection, exchange, now=bank.now)
     spent = await bank.spend_at_once(connection, member, 80, order_fen=10_000)
