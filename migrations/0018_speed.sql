@@ -719,7 +719,8 @@ BEGIN
         SELECT r.place, r.wallet, r.bucket, r.member_id, r.id, l.lot_seq, l.funder_id, l.unit_cost_e6,
                least(r.upto, l.before + l.free) - greatest(r.upto - r.points, l.before) AS points
           FROM granted AS r
-          JOIN lot AS l ON l.wallet = r.wallet AND l.before < r.upto AND l.before + l.free > r.upto - r.points
+          JOIN lot AS l ON l.wallet = r.wallet AND l.free > 0
+                       AND l.before < r.upto AND l.before + l.free > r.upto - r.points
     ), numbered AS MATERIALIZED (
         -- One entry for each hold and funder.
         SELECT t.*, w.head, w.pending, w.arrears, w.seq + row_number() OVER line AS seq,

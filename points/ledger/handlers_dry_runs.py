@@ -14,6 +14,7 @@ from points.ledger import queries, service
 from points.ledger.bodies import LotView, RefundDryRun, RefundDryRunView, SpendDryRun, SpendDryRunView
 from points.ledger.deeds import LotTouch, RefundPart
 from points.ledger.handlers_refunds import EARN, ReversalTargetUnclear, find_earning_part
+from points.ledger.model import SPEND_ORDER
 from points.ledger.postings import SPEND
 
 
@@ -36,6 +37,7 @@ async def preview_spend(
         points=found.points,
         value_fen=found.value_fen,
         point_type=point_type.name,
+        spend_order=SPEND_ORDER,
         lots=await _view_lots(connection, caller, touched),
         balance=found.balance,
         as_of=now,

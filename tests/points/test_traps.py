@@ -122,7 +122,7 @@ async def test_trap_03_debits_not_tied_to_lots(bank: Bank, connection: Connectio
     await bank.spend(connection, member, 70)
     traced = await connection.fetch(
         "SELECT e.points, array_agg((m.lot_seq, m.points) ORDER BY m.lot_seq) AS taken"
-        "  FROM ledger_entry AS e JOIN ledger_lot_move AS m USING (bucket, member_id, point_type, seq)"
+        "  FROM ledger_entry AS e JOIN ledger_lot_change AS m USING (bucket, member_id, point_type, seq)"
         " WHERE e.member_id = $1 AND e.credit_account = 11 AND m.kind = 'capture'"
         "   AND m.xmin = e.xmin GROUP BY e.seq, e.points",
         member.member_id,
@@ -289,8 +289,10 @@ async def test_trap_13_time_zones(bank: Bank, connection: Connection, occurred_a
     before = end - timedelta(microseconds=1)
     assert (await balance(bank, connection, member, before)).available_points == 100
     assert (await balance(bank, connection, member, end)).available_points == 0
-    assert await service.expire_due(connection, limit=1_000, now=before) == 0
-    assert await service.expire_due(connection, limit=1_000, now=end) >= 1
+    for now, left in ((before, 100), (end, 0)):
+        while await service.expire_due(connection, limit=1_000, now=now):
+            pass  # whatever else there is in these books
+        assert await bank.lots(connection, member) == [(100, left, 0)]
 
 
 async def test_trap_14_late_and_backdated_events(bank: Bank, connection: Connection) -> None:

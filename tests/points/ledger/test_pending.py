@@ -249,3 +249,13 @@ async def test_an_earning_repays_only_what_ripened_points_have_left_owed(
     outcome = await bank.earn(connection, member, 50, now=now)
     assert outcome.balance == await service.read_balance(connection, member, now=now) == balance(40)
     assert await bank.audit(connection, member) == []
+
+
+async def test_a_hold_takes_nothing_of_a_lot_that_waits_whole(bank: Bank, connection: Connection) -> None:
+    member = await bank.enrol(connection)
+    await bank.earn(connection, member, 30, expires_in=2 * DAY)
+    await bank.earn(connection, member, 50, expires_in=3 * DAY, activates_in=2 * DAY)
+    await bank.earn(connection, member, 30, expires_in=4 * DAY)
+    await bank.hold(connection, member, 40)
+    assert await bank.lots(connection, member) == [(30, 30, 30), (50, 50, 0), (30, 30, 10)]
+    assert await bank.audit(connection, member) == []
