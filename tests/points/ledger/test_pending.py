@@ -164,7 +164,8 @@ async def test_what_ripened_pays_the_debt_before_what_a_hold_gives_back(
     if ending == "release":
         await service.release_hold(connection, hold_id=held.id, partner_id=bank.partner_id, now=later)
     else:
-        assert await service.lapse_due(connection, limit=10, now=later) == 1
+        # other tests' holds may be due as well
+        assert await service.lapse_due(connection, limit=1_000, now=later) >= 1
     assert await service.read_balance(connection, member, now=later) == balance(10)
     assert await bank.lots(connection, member) == [(10, 0, 0), (10, 10, 0), (10, 0, 0)]
     assert await service.read_balance(connection, member, now=later + 4 * DAY) == balance(0)
