@@ -11,7 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from kernel.caller import Caller, MemberRef, MemberUnknown, Subjects
+from kernel.caller import Caller, MemberRef, Subjects
 from kernel.database import Connection
 from kernel.errors import Refusal, Unprocessable
 from kernel.ids import to_wire
@@ -167,7 +167,9 @@ async def post_earnings(
     """Post up to 1,000 earnings in one transaction, with a result for each."""
     requests = [_decode(item) for item in data.items]
     subs = sorted({request.member for request in requests if isinstance(request, EarnRequest)})
-    members = await subjects.resolve(connection, caller, subs, scope=SCOPE, now=now)
+    named = [(caller.partner_id, sub) for sub in subs]
+    found = await subjects.resolve_each(connection, named, scope=SCOPE, now=now)
+    members = dict(zip(subs, found, strict=True))
     decided = [_decide(request, members) for request in requests]
     activities = [decision for decision in decided if isinstance(decision, Activity)]
     outcomes = iter(await service.earn(connection, activities, partner_id=caller.partner_id, now=now))
@@ -187,11 +189,13 @@ def _decode(item: Any) -> EarnRequest | ItemInvalid:
         return ItemInvalid(message=str(mistake))
 
 
-def _decide(request: EarnRequest | ItemInvalid, members: dict[str, MemberRef]) -> Activity | Refusal:
+def _decide(
+    request: EarnRequest | ItemInvalid, members: dict[str, MemberRef | Refusal]
+) -> Activity | Refusal:
     if isinstance(request, ItemInvalid):
         return request
-    member = members.get(request.member)
-    return MemberUnknown() if member is None else to_activity(request, member)
+    member = members[request.member]
+    return member if isinstance(member, Refusal) else to_activity(request, member)
 
 
 def to_activity(request: EarnRequest, member: MemberRef) -> Activity:

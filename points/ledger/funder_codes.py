@@ -6,7 +6,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from kernel.database import Connection
-from points.ledger.model import BANK_FUNDER, BANK_FUNDER_ID
+from points.ledger import model
 
 LIST_FUNDER_CODES = "SELECT id, code FROM ledger_funder"
 
@@ -23,8 +23,8 @@ class ToldFunders(Struct, frozen=True, kw_only=True):
 
     def tell(self, funder_id: int, *, partner_id: UUID) -> str | None:
         """The funder's code, or None where it is not the partner's business."""
-        if funder_id == BANK_FUNDER_ID:
-            return BANK_FUNDER
+        if funder_id == model.BANK_FUNDER_ID:
+            return model.BANK_FUNDER
         if funder_id in self.bank:
             return self.bank[funder_id]
         code, owner = self.owned.get(funder_id, (None, None))
@@ -38,7 +38,7 @@ async def list_funder_codes(connection: Connection) -> dict[int, str]:
 
 async def find_told_funders(connection: Connection, funder_ids: Iterable[int]) -> ToldFunders:
     """What may be told of these funders; the database is asked only where somebody other than the bank pays."""
-    others = sorted(set(funder_ids) - {BANK_FUNDER_ID})
+    others = sorted(set(funder_ids) - {model.BANK_FUNDER_ID})
     records = await connection.fetch(LIST_FUNDERS_NAMED, others) if others else []
     return ToldFunders(
         bank={record["id"]: record["code"] for record in records if record["kind"] == "bank"},
