@@ -140,6 +140,43 @@ async def test_a_name_of_the_wrong_kind_is_absent(
     assert answer.json()["code"].endswith("not_found")
 
 
+BARE = [
+    pytest.param(path, id=path)
+    for (method, path), probe in MATRIX.items()
+    if method == "POST" and probe.body(NOTHING) is None
+]
+
+
+@pytest.mark.parametrize(
+    ("body", "expected"),
+    [
+        (b'{"points": 1}', (422, "validation_failed")),
+        (b"[]", (422, "validation_failed")),
+        (b"1", (422, "validation_failed")),
+        (b"{", (400, "body_malformed")),
+    ],
+)
+@pytest.mark.parametrize("path", BARE)
+async def test_what_a_route_does_not_read_is_refused_not_ignored(
+    runtime: Runtime, partner: PartnerClient, path: str, body: bytes, expected: tuple[int, str]
+) -> None:
+    scene = await prepare(runtime, partner)
+    before = await state(partner, scene)
+    where = path.format(**msgspec.structs.asdict(scene))
+    answer = await partner.send("POST", where, body, idempotency_key=str(uuid4()))
+    assert (answer.status, answer.json()["code"]) == expected
+    assert await state(partner, scene) == before
+
+
+@pytest.mark.parametrize("body", [b"", b"{}"])
+async def test_a_hold_is_released_without_a_body_or_with_an_empty_one(
+    runtime: Runtime, partner: PartnerClient, body: bytes
+) -> None:
+    scene = await prepare(runtime, partner)
+    path = f"/v1/points/holds/{scene.hold}/release"
+    assert (await partner.send("POST", path, body, idempotency_key=str(uuid4()))).status == 200
+
+
 async def test_queries_of_lists_are_bounded(runtime: Runtime, partner: PartnerClient) -> None:
     scene = await prepare(runtime, partner)
     for path in ("points/entries", "membership/history", "entitlements"):
