@@ -6,7 +6,7 @@ DATA   ?= var
 ORDERS ?=
 ONLY   ?=
 
-.PHONY: help demo serve test check bench fuzz faults clean lock docs
+.PHONY: help demo serve test check bench fuzz faults soak clean lock docs
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -49,6 +49,9 @@ fuzz: $(STAMP) ## many generated requests for every operation (EXAMPLES each)
 
 faults: $(STAMP) ## kill everything in the middle of a long import (LINES orders for each fault)
 	FAULT_LINES=$(or $(LINES),40000) $(BIN)/pytest -q tests/journeys/test_faults.py
+
+soak: $(STAMP) ## the points against a model, step by step (EXAMPLES lives of up to 40 steps)
+	SOAK_EXAMPLES=$(or $(EXAMPLES),1000) $(BIN)/pytest -q -s tests/exactness/test_state_machine.py
 
 lock: ## renew uv.lock and the hash-pinned exports (needs uv)
 	env -u UV_FIND_LINKS -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL -u UV_INDEX_URL uv lock

@@ -5,6 +5,7 @@ event. Only HTTP and the proof are left out. Afterwards the books are checked; f
 """
 
 import asyncio
+import itertools
 import os
 import random
 import shutil
@@ -364,7 +365,7 @@ class Shop:
     def _earning(self, sub: str, amount_fen: int) -> earning.EarnRequest:
         return earning.EarnRequest(
             member=sub,
-            source_ref=str(uuid4()),
+            source_ref=f"order-{next(_NUMBERS)}",
             kind="purchase",
             occurred_at=self._clock.now(),
             amount_fen=amount_fen,
@@ -386,3 +387,5 @@ async def _post_decided(
 
 POSTINGS: Kind[EarnPosting, EarnOutcome] = Kind("bench_postings", _post_decided)
 _RING = generate_ring()
+#: of the partner's orders
+_NUMBERS = itertools.count(10**9)

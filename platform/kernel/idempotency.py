@@ -1,6 +1,6 @@
 """Same key, same answer: the record of a request commits with its effect.
 
-The answer is kept compressed and sealed: it may hold what only the caller was to see, such as a new secret.
+The answer is kept sealed, a long one compressed: it may hold what only the caller was to see, such as a new secret.
 
 `begin` waits (bounded by lock_timeout) for a request in flight under the same key, so parallel copies of one request
 get one effect and equal answers. A refused request leaves no record: nothing happened, it may be tried again.
@@ -22,6 +22,8 @@ from kernel.vault import Vault, sha256
 
 KEY_LENGTH_MAX = 255
 TABLE = "kernel_idempotency"
+#: answers up to this size are not deflated
+PLAIN_MAX = 1_024
 
 
 class IdempotencyKeyMissing(Malformed):
@@ -69,7 +71,7 @@ class _Record(Struct, frozen=True, kw_only=True):
 
     fingerprint: bytes
     status: int
-    #: deflated, then sealed for its own row
+    #: sealed for its own row; deflated when it is long
     body: bytes
 
 
@@ -184,14 +186,17 @@ def _open(record: _Record, request: KeyedRequest, vault: Vault) -> StoredAnswer:
     if record.fingerprint != request.fingerprint:
         raise IdempotencyKeyReused
     packed = vault.unseal(record.body, table=TABLE, column="body", row=request.row)
-    return StoredAnswer(status=record.status, body=zlib.decompress(packed))
+    return StoredAnswer(status=record.status, body=_unpack(packed))
 
 
 def _close(request: KeyedRequest, answer: StoredAnswer, vault: Vault) -> bytes:
-    return vault.seal(_deflate(answer.body), table=TABLE, column="body", row=request.row)
+    return vault.seal(_pack(answer.body), table=TABLE, column="body", row=request.row)
 
 
-def _deflate(body: bytes) -> bytes:
-    """In zlib's format, with a window of a kilobyte and no code table of its own: ten times faster for a short answer."""
-    packer = zlib.compressobj(1, zlib.DEFLATED, 10, 2, zlib.Z_FIXED)
-    return packer.compress(body) + packer.flush()
+def _pack(body: bytes) -> bytes:
+    """A short answer as it is behind a zero byte, which zlib never begins with: to deflate it costs more than to keep it."""
+    return b"\0" + body if len(body) <= PLAIN_MAX else zlib.compress(body, 1)
+
+
+def _unpack(packed: bytes) -> bytes:
+    return packed[1:] if packed.startswith(b"\0") else zlib.decompress(packed)

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import UTC, date, datetime, timedelta
+from functools import lru_cache
 from uuid import UUID
 
 from kernel.calendar import add_months, business_date, start_of_day
@@ -116,6 +117,7 @@ def base_grants(
     )
 
 
+@lru_cache(maxsize=4_096)  # the days of two years and the validities there are
 def _end_of_month_after(day: date, months: int) -> datetime:
     first = add_months(day.replace(day=1), months + 1)
     return start_of_day(first)

@@ -1,5 +1,6 @@
 """Balances: what a member has at this moment, and the sweep that books what has already ended."""
 
+import sys
 from collections.abc import Sequence
 from datetime import datetime
 from itertools import groupby
@@ -67,17 +68,21 @@ async def list_entries(
 async def expire_due(connection: Connection, *, limit: int, now: datetime) -> int:
     """Book the end of `limit` lots, and whatever else is due in their wallets; returns how many lots."""
     owners = await queries.list_ended_lot_owners(connection, limit=limit, now=now)
-    return await _settle(connection, owners, limit=limit, now=now)
+    return await settle_wallets(connection, owners, limit=limit, now=now)
 
 
 async def activate_due(connection: Connection, *, limit: int, now: datetime) -> int:
     """Book `limit` lots whose points wait no longer, and whatever else is due in their wallets; returns how many."""
     owners = await queries.list_ripe_lot_owners(connection, limit=limit, now=now)
-    return await _settle(connection, owners, limit=limit, now=now)
+    return await settle_wallets(connection, owners, limit=limit, now=now)
 
 
-async def _settle(connection: Connection, owners: Sequence[WalletRef], *, limit: int, now: datetime) -> int:
-    """A wallet is settled whole or not at all, and none is begun once the limit is reached: points that end together at a
+async def settle_wallets(
+    connection: Connection, owners: Sequence[WalletRef], *, limit: int = sys.maxsize, now: datetime
+) -> int:
+    """Book what time has done to these wallets; returns to how many lots.
+
+    A wallet is settled whole or not at all, and none is begun once the limit is reached: points that end together at a
     month's end would otherwise make the batch many times as large.
     """
     if not owners:

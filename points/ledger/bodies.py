@@ -87,6 +87,8 @@ class HoldView(Struct, frozen=True, kw_only=True):
     #: from this instant on it cannot be captured
     expires_at: datetime
     point_type: str
+    #: version of the order in which lots are spent: 1 takes what ends soonest, then the oldest; what never ends comes last
+    spend_order: int
 
 
 class SpendRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -237,6 +239,8 @@ class SpendDryRunView(Struct, frozen=True, kw_only=True):
     points: int
     value_fen: int
     point_type: str
+    #: version of the order in which they are spent
+    spend_order: int
     lots: list[LotView]
     #: as it would be after a spend
     balance: Balance

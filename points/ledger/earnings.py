@@ -1,16 +1,15 @@
 """Earning: postings decided elsewhere become lots and entries, many or one in a single round trip."""
 
 from collections.abc import Sequence
-from datetime import date, datetime
-from typing import Any
+from datetime import datetime
 from uuid import UUID
 
 from kernel.calendar import business_date
 from kernel.caller import MemberRef
 from kernel.database import Connection
-from kernel.ids import to_wire
-from points.ledger import queries
-from points.ledger.model import TESSERA, Balance, EarnOutcome, EarnPosting, Grant, Source
+from points.ledger import earning_queries, queries
+from points.ledger.balances import settle_wallets
+from points.ledger.model import EarnOutcome, EarnPosting, Source, wallet_ref
 from points.ledger.rules import OperationUnknown
 
 
@@ -23,21 +22,24 @@ async def post_earnings(
     """
     if not postings:
         return []
-    order = sorted(range(len(postings)), key=lambda place: _key(postings[place]))
-    sorted_postings = [postings[place] for place in order]
-    business_on = business_date(now)
-    wire_ids = [to_wire("ent", posting.operation_id) for posting in sorted_postings]
-    records = await connection.fetch(
-        queries.POST_EARNINGS,
-        now,
-        [_posting_row(posting, now, business_on) for posting in sorted_postings],
-        [len(posting.grants) for posting in sorted_postings],
-        [_grant_row(grant) for posting in sorted_postings for grant in posting.grants],
-        wire_ids,
-        [_told(posting, wire_id) for posting, wire_id in zip(sorted_postings, wire_ids, strict=True)],
+    firsts: dict[tuple[int, UUID, str, str], EarnPosting] = {}
+    for posting in postings:
+        firsts.setdefault(_source(posting), posting)
+    ordered = sorted(firsts.values(), key=_wallet)
+    outcomes = await earning_queries.post_earnings(
+        connection, ordered, now=now, business_on=business_date(now)
     )
-    outcomes = dict(zip(order, records, strict=True))
-    return [_outcome(outcomes[place]) for place in range(len(postings))]
+    if outcomes is None:
+        await settle_wallets(connection, [wallet_ref(posting.member) for posting in ordered], now=now)
+        outcomes = await earning_queries.post_earnings(
+            connection, ordered, now=now, business_on=business_date(now)
+        )
+        assert outcomes is not None, "nothing has ripened since, for the moment is the same"
+    if len(firsts) == len(postings):
+        by_id = {posting.operation_id: outcome for posting, outcome in zip(ordered, outcomes, strict=True)}
+        return [by_id[posting.operation_id] for posting in postings]
+    by_source = {_source(posting): outcome for posting, outcome in zip(ordered, outcomes, strict=True)}
+    return [_outcome(by_source[source := _source(p)], is_first=firsts[source] is p) for p in postings]
 
 
 async def find_earning(
@@ -57,46 +59,17 @@ async def find_source(connection: Connection, *, operation_id: UUID, partner_id:
     return Source(member=operation.member, kind=operation.source_kind, source_ref=operation.source_ref)
 
 
-def _key(posting: EarnPosting) -> tuple[int, int]:
-    return posting.member.bucket, posting.member.member_id
+def _source(posting: EarnPosting) -> tuple[int, UUID, str, str]:
+    return posting.member.member_id, posting.partner_id, posting.source_kind, posting.source_ref
 
 
-def _posting_row(p: EarnPosting, now: datetime, business_on: date) -> tuple[Any, ...]:
-    """In the order of ledger_operation's columns."""
-    return (
-        *(p.member.bucket, p.member.member_id, p.operation_id, "earn", p.partner_id, None),
-        *(p.source_kind, p.source_ref, None, None, p.amount_fen, p.points),
-        *(p.rule_version, p.tier, p.multiplier_pct, p.own_card, p.category),
-        *(p.occurred_at, now, business_on, p.manager, TESSERA, p.calculation),
-    )
+def _wallet(posting: EarnPosting) -> tuple[int, int]:
+    member = posting.member
+    return member.bucket, member.member_id
 
 
-def _told(posting: EarnPosting, wire_id: str) -> dict[str, Any]:
-    """What the event of an earning tells."""
-    return {
-        "id": wire_id,
-        "kind": posting.source_kind,
-        "source_ref": posting.source_ref,
-        "points": posting.points,
-    }
-
-
-def _grant_row(grant: Grant) -> tuple[Any, ...]:
-    """In the order of the type ledger_grant."""
-    return (
-        *(grant.lot_id, grant.funder_id, grant.unit_cost_e6, grant.campaign, grant.expires_at),
-        *(grant.points, grant.activates_at),
-    )
-
-
-def _outcome(record: Any) -> EarnOutcome:
-    return EarnOutcome(
-        operation_id=record["operation_id"],
-        posted=record["posted"],
-        balance=Balance(
-            available_points=record["available"],
-            held_points=record["held"],
-            pending_points=record["pending"],
-            arrears_points=record["arrears"],
-        ),
-    )
+def _outcome(outcome: EarnOutcome, *, is_first: bool) -> EarnOutcome:
+    """Of several postings with one source the first counts; the others come after it."""
+    if is_first or not outcome.posted:
+        return outcome
+    return EarnOutcome(operation_id=outcome.operation_id, posted=False, balance=outcome.balance)

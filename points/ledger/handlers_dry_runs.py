@@ -15,6 +15,7 @@ from points.ledger.bodies import LotView, RefundDryRun, RefundDryRunView, SpendD
 from points.ledger.deeds import LotTouch, RefundPart
 from points.ledger.funder_codes import find_told_funders
 from points.ledger.handlers_refunds import EARN, ReversalTargetUnclear, find_earning_part
+from points.ledger.model import SPEND_ORDER
 from points.ledger.postings import SPEND
 
 
@@ -37,6 +38,7 @@ async def preview_spend(
         points=found.points,
         value_fen=found.value_fen,
         point_type=point_type.name,
+        spend_order=SPEND_ORDER,
         lots=await _view_lots(connection, caller, touched),
         balance=found.balance,
         as_of=now,

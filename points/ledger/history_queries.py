@@ -72,8 +72,12 @@ SELECT lot.expires_at, sum(lot.points)::bigint AS points
                                sum(m.points * CASE m.kind WHEN 'grant' THEN 1 ELSE ledger_move_pending(m.kind) END)
                                    AS pending
                           FROM ledger_lot_move AS m
-                          JOIN ledger_entry AS e USING (bucket, member_id, point_type, seq)
-                         WHERE m.bucket = $1 AND m.member_id = $2 AND m.point_type = $5 AND e.recorded_at <= $3
+                         CROSS JOIN LATERAL (
+                               SELECT FROM ledger_entry AS e
+                                WHERE e.bucket = $1 AND e.member_id = $2 AND e.point_type = $5 AND e.seq = m.seq
+                                  AND e.recorded_at <= $3
+                               OFFSET 0) AS entered
+                         WHERE m.bucket = $1 AND m.member_id = $2 AND m.point_type = $5
                          GROUP BY m.lot_seq) AS moved
                  CROSS JOIN LATERAL (
                        SELECT o.lot_seq, o.expires_at, o.activates_at

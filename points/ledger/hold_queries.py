@@ -45,7 +45,7 @@ SELECT pinned.* FROM unnest($1::smallint[], $2::bigint[], $3::uuid[], $4::bigint
 
 LIST_HOLDS = """
 SELECT h.bucket, h.member_id, h.id, h.partner_id, h.points, h.captured_points, h.state, h.order_ref, h.deadline_at,
-       h.closed_by, h.manager, t.code AS point_type, t.name AS point_type_name, t.value_fen_e6
+       h.closed_by, h.manager, h.spend_order, t.code AS point_type, t.name AS point_type_name, t.value_fen_e6
   FROM ledger_hold AS h
   JOIN ledger_point_type AS t ON t.code = h.point_type
  WHERE h.id = ANY($1::uuid[])
@@ -53,7 +53,7 @@ SELECT h.bucket, h.member_id, h.id, h.partner_id, h.points, h.captured_points, h
 
 CLOSE_HOLDS = """
 SELECT h.bucket, h.member_id, h.id, h.partner_id, h.points, h.captured_points, h.state, h.order_ref, h.deadline_at,
-       h.closed_by, h.manager, t.code AS point_type, t.name AS point_type_name, t.value_fen_e6
+       h.closed_by, h.manager, h.spend_order, t.code AS point_type, t.name AS point_type_name, t.value_fen_e6
   FROM ledger_close_holds($1, $2, $3, $4, $5, $6, $7) AS h
   JOIN ledger_point_type AS t ON t.code = h.point_type
 """
@@ -61,7 +61,7 @@ SELECT h.bucket, h.member_id, h.id, h.partner_id, h.points, h.captured_points, h
 # Ordered so that the longest overdue go first.
 LIST_LAPSED_HOLDS = """
 SELECT h.bucket, h.member_id, h.id, h.partner_id, h.points, h.captured_points, h.state, h.order_ref, h.deadline_at,
-       h.closed_by, h.manager, t.code AS point_type, t.name AS point_type_name, t.value_fen_e6
+       h.closed_by, h.manager, h.spend_order, t.code AS point_type, t.name AS point_type_name, t.value_fen_e6
   FROM ledger_hold AS h
   JOIN ledger_point_type AS t ON t.code = h.point_type
  WHERE h.state = 'open' AND h.deadline_at <= $1

@@ -6,12 +6,14 @@ from itertools import groupby
 from typing import Literal, TypeVar
 from uuid import UUID
 
+from msgspec.structs import replace
+
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.errors import Refusal
 from kernel.ids import new_id, to_wire
 from kernel.outbox import Event, enqueue
-from points.ledger import hold_queries, queries
+from points.ledger import hold_posting_queries, hold_queries, queries
 from points.ledger.journal import Journal
 from points.ledger.model import (
     POINTS,
@@ -32,6 +34,7 @@ from points.ledger.picking import pick_lots
 from points.ledger.rules import (
     HoldNotOpen,
     HoldUnknown,
+    InsufficientPoints,
     check_hold_request,
     decide_closing,
     split_capture,
@@ -75,9 +78,36 @@ async def place_hold(
 async def place_holds(
     connection: Connection, requests: Sequence[HoldRequest], *, now: datetime
 ) -> list[Hold | Refusal]:
-    """Reserve points for each request in turn; each is answered for itself, in the order of `requests`."""
+    """Reserve points for each request in turn; each is answered for itself, in the order of `requests`.
+
+    One statement does it for all wallets in which nothing else is due. The others are locked with them, in one order,
+    and their dues are booked by the journal; only its entries reach house slots, so these come last.
+    """
     for request in requests:
         check_hold_request(request)
+    if len({request.point_type.code for request in requests}) != 1:
+        return await _place_in_turn(connection, requests, now=now)
+    order = sorted(range(len(requests)), key=lambda place: _owner(requests[place].member))
+    holds = [_opened(requests[place], now) for place in order]
+    outcomes = await hold_posting_queries.place_holds(connection, holds, now=now)
+    answers: dict[int, Hold | Refusal] = {}
+    left: list[int] = []
+    for place, hold, (placed, free) in zip(order, holds, outcomes, strict=True):
+        if placed is None:
+            left.append(place)
+        else:
+            answers[place] = hold if placed else InsufficientPoints(available_points=free)
+    if left:
+        left.sort()
+        posted = await _place_in_turn(connection, [requests[place] for place in left], now=now)
+        answers.update(zip(left, posted, strict=True))
+    return [answers[place] for place in range(len(requests))]
+
+
+async def _place_in_turn(
+    connection: Connection, requests: Sequence[HoldRequest], *, now: datetime
+) -> list[Hold | Refusal]:
+    """By the journal: what has ended or ripened in these wallets is booked first."""
     asked = [(wallet_ref(request.member, request.point_type.code), request.points) for request in requests]
     journal, picked = await pick_lots(connection, asked, now=now)
     answers: list[Hold | Refusal] = []
@@ -178,9 +208,33 @@ async def lapse_due(connection: Connection, *, limit: int, now: datetime) -> int
 async def _close(
     connection: Connection, closings: Sequence[Closing], *, now: datetime
 ) -> dict[UUID, HoldOutcome]:
-    """Try every closing under its wallet's lock; the outcomes of those that came first, by operation."""
+    """Try every closing under its wallet's lock; the outcomes of those that came first, by operation.
+
+    One statement does it, unless more is to be booked in one of the wallets than the ends of the holds.
+    """
     if not closings:
         return {}
+    if len({closing.hold.point_type.code for closing in closings}) != 1:
+        return await _close_in_turn(connection, closings, now=now)
+    firsts = {closing.hold.id: closing for closing in reversed(closings)}
+    ordered = sorted(firsts.values(), key=lambda closing: _owner(closing.hold.member))
+    outcomes = [_closed(closing) for closing in ordered]
+    closed = await hold_posting_queries.settle_holds(
+        connection,
+        ordered,
+        [_KINDS[closing.state] for closing in ordered],
+        [_event(outcome) for outcome in outcomes],
+        now=now,
+    )
+    if closed is None:
+        return await _close_in_turn(connection, closings, now=now)
+    return {o.operation_id: o for o, is_closed in zip(outcomes, closed, strict=True) if is_closed}
+
+
+async def _close_in_turn(
+    connection: Connection, closings: Sequence[Closing], *, now: datetime
+) -> dict[UUID, HoldOutcome]:
+    """By the journal: what comes back to a lot that has ended expires, what comes back to who owes repays."""
     wallets = await queries.lock_wallets(
         connection,
         [wallet_ref(closing.hold.member, closing.hold.point_type.code) for closing in closings],
@@ -202,18 +256,29 @@ async def _close(
         captured = _journal_closing(journal, closing, pinned[hold.id], now)
         if captured:
             captures.append((hold, captured))
-        outcomes[closing.operation_id] = HoldOutcome(
-            hold=hold,
-            captured_points=closing.spent,
-            released_points=hold.points - closing.spent,
-            value_fen=value_fen(closing.spent, hold.point_type),
-            operation_id=closing.operation_id,
-        )
+        outcomes[closing.operation_id] = _closed(closing)
     if outcomes:
         await hold_queries.mark_captured(connection, captures)
         await journal.write(connection)
         await enqueue(connection, [_event(outcome) for outcome in outcomes.values()], now=now)
     return outcomes
+
+
+def _owner(member: MemberRef) -> tuple[int, int]:
+    return member.bucket, member.member_id
+
+
+def _closed(closing: Closing) -> HoldOutcome:
+    hold = closing.hold
+    return HoldOutcome(
+        hold=replace(
+            hold, state=closing.state, captured_points=closing.spent, closed_by=closing.operation_id
+        ),
+        captured_points=closing.spent,
+        released_points=hold.points - closing.spent,
+        value_fen=value_fen(closing.spent, hold.point_type),
+        operation_id=closing.operation_id,
+    )
 
 
 def _opened(request: HoldRequest, now: datetime) -> Hold:

@@ -319,7 +319,7 @@ def _lot_row(lot: Lot, parent_lot_seq: int | None) -> tuple[Any, ...]:
         *(lot.bucket, lot.member_id, lot.point_type, lot.lot_seq, lot.id, lot.operation_id, parent_lot_seq),
         *(lot.funder_id, lot.unit_cost_e6, lot.campaign, lot.rule_version),
         *(lot.effective_at, None, lot.expires_at),
-        *(lot.remaining_points, lot.remaining_points, 0, 0),
+        *(lot.remaining_points, lot.remaining_points, 0, 0, None),
     )
 
 

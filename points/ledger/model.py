@@ -19,6 +19,8 @@ POINTS_PER_YUAN = 100
 BANK_FUNDER_ID = 1
 BANK_FUNDER = "bank"
 
+#: the order in force: soonest expiry first, then oldest, points without an end last; see ledger_spend_order
+SPEND_ORDER = 1
 #: where a walk through the wallets stands: bucket, member, point type
 WalletCursor = tuple[int, int, int]
 HoldState = Literal["open", "captured", "released", "lapsed"]
@@ -252,6 +254,8 @@ class Hold(Struct, frozen=True, kw_only=True):
     #: who alone may close it; None for the partner that opened it
     manager: Manager | None = None
     point_type: PointType = POINTS
+    #: version of the order in which its lots were picked; see SPEND_ORDER
+    spend_order: int = SPEND_ORDER
 
 
 class HoldRequest(Struct, frozen=True, kw_only=True):

@@ -148,6 +148,7 @@ def view_hold(hold: Hold) -> HoldView:
         order_ref=hold.order_ref,
         expires_at=hold.deadline_at,
         point_type=hold.point_type.name,
+        spend_order=hold.spend_order,
     )
 
 

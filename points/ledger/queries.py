@@ -67,7 +67,7 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
               - (l.remaining_points - l.held_points) AS before
          FROM ledger_lot AS l
         WHERE l.bucket = wanted.bucket AND l.member_id = wanted.member_id AND l.point_type = wanted.point_type
-          AND l.remaining_points > 0 AND l.remaining_points > l.held_points
+          AND l.live AND l.remaining_points > l.held_points
           AND (l.activates_at IS NULL OR l.activates_at <= $4)) AS lot
  WHERE lot.expired OR lot.before < wanted.points
  ORDER BY lot.bucket, lot.member_id, lot.point_type, lot.expires_at NULLS LAST, lot.lot_seq
@@ -95,33 +95,33 @@ SELECT lot.bucket, lot.member_id, lot.lot_seq, lot.operation_id, lot.funder_id, 
        SELECT l.*
          FROM ledger_lot AS l
         WHERE l.bucket = owner.bucket AND l.member_id = owner.member_id AND l.point_type = owner.point_type
-          AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.expires_at <= $3
+          AND l.live AND l.remaining_points > l.held_points AND l.expires_at <= $3
         UNION ALL
        SELECT l.*
          FROM ledger_wallet AS w
          JOIN ledger_lot AS l USING (bucket, member_id, point_type)
         WHERE w.bucket = owner.bucket AND w.member_id = owner.member_id AND w.point_type = owner.point_type AND w.pending_points > 0
-          AND l.remaining_points > 0 AND l.pending_points > 0 AND (l.activates_at <= $3) IS TRUE
+          AND l.live AND l.pending_points > 0 AND (l.activates_at <= $3) IS TRUE
           AND (l.expires_at IS NULL OR l.expires_at > $3)
        OFFSET 0) AS lot
  ORDER BY lot.bucket, lot.member_id, lot.point_type, lot.expires_at NULLS LAST, lot.lot_seq
 """
 
-# Ordered so that the longest overdue go first.
+# Ordered so that the longest overdue go first; said as ledger_lot_due has it.
 LIST_ENDED_LOT_OWNERS = """
 SELECT bucket, member_id, point_type
   FROM ledger_lot
- WHERE remaining_points > 0 AND remaining_points > held_points AND expires_at <= $1
- ORDER BY expires_at
+ WHERE live AND remaining_points > held_points AND expires_at AT TIME ZONE 'UTC' <= $1::timestamptz AT TIME ZONE 'UTC'
+ ORDER BY expires_at AT TIME ZONE 'UTC'
  LIMIT $2
 """
 
-# Ordered so that the longest overdue go first.
+# Ordered so that the longest overdue go first; said as ledger_lot_pending has it.
 LIST_RIPE_LOT_OWNERS = """
 SELECT bucket, member_id, point_type
   FROM ledger_lot
- WHERE pending_points > 0 AND activates_at <= $1
- ORDER BY activates_at
+ WHERE pending_points > 0 AND activates_at AT TIME ZONE 'UTC' <= $1::timestamptz AT TIME ZONE 'UTC'
+ ORDER BY activates_at AT TIME ZONE 'UTC'
  LIMIT $2
 """
 
@@ -139,7 +139,7 @@ SELECT wallet.available_points - ended.points + due.kept AS available_points,
        SELECT coalesce(sum(lot.remaining_points - lot.held_points - lot.pending_points), 0)::bigint AS points
          FROM ledger_lot AS lot
         WHERE lot.bucket = wallet.bucket AND lot.member_id = wallet.member_id AND lot.point_type = wallet.point_type
-          AND lot.remaining_points > 0 AND lot.expires_at <= $3) AS ended
+          AND lot.live AND lot.expires_at <= $3) AS ended
  CROSS JOIN LATERAL (
        SELECT coalesce(sum(lot.points), 0)::bigint AS ripe, coalesce(sum(lot.repaid), 0)::bigint AS repaid,
               coalesce(sum(lot.points - lot.repaid) FILTER (WHERE lot.expires_at IS NULL OR lot.expires_at > $3), 0)::bigint
@@ -150,7 +150,7 @@ SELECT wallet.available_points - ended.points + due.kept AS available_points,
                  FROM ledger_lot AS r
                 WHERE wallet.pending_points > 0
                   AND r.bucket = wallet.bucket AND r.member_id = wallet.member_id AND r.point_type = wallet.point_type
-                  AND r.remaining_points > 0 AND r.pending_points > 0 AND (r.activates_at <= $3) IS TRUE
+                  AND r.live AND r.pending_points > 0 AND (r.activates_at <= $3) IS TRUE
                WINDOW ripened AS (ORDER BY r.activates_at, r.expires_at NULLS LAST, r.lot_seq
                                   ROWS UNBOUNDED PRECEDING)) AS lot) AS due
  WHERE wallet.bucket = $1 AND wallet.member_id = $2 AND wallet.point_type = $4
@@ -167,7 +167,7 @@ WITH paying AS MATERIALIZED (
       JOIN ledger_lot AS lot USING (bucket, member_id, point_type)
      WHERE wallet.bucket = $1 AND wallet.member_id = $2 AND wallet.point_type = $5
        AND wallet.arrears_points > 0 AND wallet.pending_points > 0
-       AND lot.remaining_points > 0 AND lot.pending_points > 0 AND (lot.activates_at <= $3) IS TRUE
+       AND lot.live AND lot.pending_points > 0 AND (lot.activates_at <= $3) IS TRUE
     WINDOW ripened AS (ORDER BY lot.activates_at, lot.expires_at NULLS LAST, lot.lot_seq ROWS UNBOUNDED PRECEDING)
 )
 SELECT lot.expires_at, sum(lot.free)::bigint AS points
@@ -176,7 +176,7 @@ SELECT lot.expires_at, sum(lot.free)::bigint AS points
                - coalesce((SELECT p.points FROM paying AS p WHERE p.lot_seq = l.lot_seq), 0) AS free
           FROM ledger_lot AS l
          WHERE l.bucket = $1 AND l.member_id = $2 AND l.point_type = $5
-           AND l.remaining_points > 0 AND l.remaining_points > l.held_points AND l.expires_at > $3) AS lot
+           AND l.live AND l.remaining_points > l.held_points AND l.expires_at > $3) AS lot
  WHERE lot.free > 0
  GROUP BY lot.expires_at
  ORDER BY lot.expires_at
@@ -237,12 +237,6 @@ ON CONFLICT (bucket, member_id, operation_id) DO UPDATE
 
 # The bank's and the partner's own; who else pays for points is not the partner's business.
 WRITE = "SELECT ledger_write($1, $2, $3, $4)"
-
-# In the order of the postings: their outcomes are read side by side.
-POST_EARNINGS = """
-SELECT operation_id, posted, available, held, pending, arrears
-  FROM ledger_post_earnings(1::smallint, $1, $2, $3, $4, $5, $6)
-"""
 
 
 async def lock_wallets(connection: Connection, keys: Sequence[WalletRef]) -> list[Wallet]:

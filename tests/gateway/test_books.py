@@ -10,7 +10,7 @@ import asyncpg
 import msgspec
 import pytest
 
-from gateway import books
+from gateway import books, books_log, books_recent
 from kernel import jobs
 from kernel.caller import ConsentMissing, MemberRef
 from kernel.database import Connection, Pool, acquire, open_pool, transaction
@@ -725,7 +725,11 @@ WITH forged AS (
       FROM ledger_wallet AS w WHERE w.member_id = e.member_id AND w.seq = e.seq
     RETURNING e.member_id, e.hash)
 UPDATE ledger_wallet AS w SET head_hash = forged.hash FROM forged WHERE forged.member_id = w.member_id"""
+A_CHECK = "INSERT INTO books_check (since, next_since, members, broken, started_at, finished_at) VALUES"
 THE_LAST_AUDIT = "(SELECT max(seq) FROM audit_record AS r WHERE r.lane = audit_record.lane)"
+
+ANY_SOURCE = """DROP INDEX ledger_operation_source;
+ALTER TABLE ledger_operation DROP CONSTRAINT ledger_operation_has_source;"""
 
 # (the view that must notice, the defect)
 DEFECTS = [
@@ -753,12 +757,13 @@ DEFECTS = [
     ("i09", f"DELETE FROM ledger_lot WHERE id = {A_LOT}"),
     ("i09", "UPDATE ledger_lot SET pending_points = 0 WHERE pending_points > 0"),
     ("i10", f"UPDATE ledger_lot SET points = points + 1 WHERE id = {A_LOT}"),
-    ("i10", "DELETE FROM ledger_lot_move WHERE kind = 'grant'"),
-    ("i10", "UPDATE ledger_lot_move SET points = points + 1 WHERE kind = 'claw'"),
-    ("i10", "DELETE FROM ledger_lot_move WHERE kind = 'activate'"),
-    ("i11", "DELETE FROM ledger_lot_move WHERE kind = 'capture'"),
-    ("i11", "UPDATE ledger_lot_move SET kind = 'void' WHERE kind = 'activate'"),
-    ("i11", "UPDATE ledger_lot_move SET kind = 'expire' WHERE kind = 'capture'"),
+    ("i10", "UPDATE ledger_lot_change SET points = points + 1 WHERE kind = 'claw'"),
+    ("i10", "DELETE FROM ledger_lot_change WHERE kind = 'activate'"),
+    ("i11", f"DELETE FROM ledger_lot WHERE id = {A_LOT}"),
+    ("i11", f"UPDATE ledger_lot SET points = points + 1 WHERE id = {A_LOT}"),
+    ("i11", "DELETE FROM ledger_lot_change WHERE kind = 'capture'"),
+    ("i11", "UPDATE ledger_lot_change SET kind = 'void' WHERE kind = 'activate'"),
+    ("i11", "UPDATE ledger_lot_change SET kind = 'expire' WHERE kind = 'capture'"),
     ("i12", "UPDATE ledger_lot SET funder_id = 3 - funder_id"),
     ("i13", "UPDATE ledger_hold SET points = points + 1 WHERE state = 'open'"),
     ("i13", "UPDATE ledger_hold_lot SET captured = captured - 1 WHERE captured > restored"),
@@ -766,9 +771,8 @@ DEFECTS = [
     ("i14", "UPDATE ledger_hold SET state = 'released', closed_at = opened_at, closed_by = id WHERE state = 'open'"),
     ("i15", "UPDATE ledger_hold SET state = 'lapsed' WHERE state = 'released'"),
     ("i15", "DELETE FROM ledger_operation WHERE kind = 'hold'"),
-    ("i16", "DELETE FROM ledger_source_claim WHERE source_ref = 'order-1'"),
-    ("i16", "UPDATE ledger_source_claim SET source_ref = 'order-0' WHERE source_ref = 'order-1'"),
-    ("i16", f"UPDATE ledger_operation SET kind = 'expire' WHERE id = {AN_EARNING}"),
+    ("i16", f"{ANY_SOURCE} UPDATE ledger_operation SET source_ref = 'order-1' WHERE kind = 'earn'"),
+    ("i16", f"{ANY_SOURCE} UPDATE ledger_operation SET source_ref = NULL WHERE id = {AN_EARNING}"),
     ("i17", "UPDATE ledger_reversible SET reversed_points = reversed_points - 1 WHERE reversed_points > 0"),
     ("i17", "DELETE FROM ledger_reversible"),
     ("i17", "UPDATE ledger_reversible SET base_fen = base_fen + 100000"),
@@ -855,6 +859,8 @@ DEFECTS = [
     ("i43", f"UPDATE ledger_operation SET tier = 'gold' WHERE id = {AN_EARNING}"),
     ("i43", f"UPDATE ledger_operation SET rule_version = 9 WHERE id = {AN_EARNING}"),
     ("i43", f"UPDATE ledger_lot SET points = points + 1 WHERE operation_id = {AN_EARNING}"),
+    ("i74", f"{A_CHECK} ('2026-11-22', '2026-11-23', 1, '{{}}', now(), now())"),
+    ("i74", f"{A_CHECK} (NULL, '2026-11-23', NULL, '{{books_i01_entry_accounts}}', now(), now())"),
     ("i57", f"UPDATE ledger_operation SET rule_version = 9 WHERE id = {AN_EARNING}"),
     ("i57", f"UPDATE ledger_operation SET occurred_at = '1999-01-01' WHERE id = {AN_EARNING}"),
     ("i58", "UPDATE ledger_lot SET campaign = NULL"),
@@ -1013,3 +1019,175 @@ async def test_the_wire_id_of_the_database_is_the_wire_id_of_the_api(owner: Pool
         async with acquire(owner) as connection:
             found = await connection.fetchval("SELECT books_wire_id('ent', $1)", identifier)
         assert found == to_wire("ent", identifier)
+
+
+TODAY = date(2026, 11, 20)
+RECENT = books_recent.OF_MEMBERS | books_recent.OF_DAYS | books_recent.OF_EVENTS | books_recent.OF_ALL
+OF_RECENT = frozenset(view.split("_")[1] for view in RECENT)
+
+
+@pytest.mark.parametrize(("number", "defect"), [found for found in DEFECTS if found[0] in OF_RECENT])
+async def test_what_is_bent_of_who_was_touched_is_noticed_without_looking_at_the_others(
+    owner: Pool, number: str, defect: str
+) -> None:
+    async with acquire(owner) as connection:
+        transaction_ = connection.transaction()
+        await transaction_.start()
+        try:
+            await connection.execute(defect)
+            recent = await books_recent.look_since(connection, TODAY)
+        finally:
+            await transaction_.rollback()
+    noticed = [finding.view for finding in recent.findings if finding.rows]
+    assert any(view.startswith(f"books_{number}_") for view in noticed), noticed
+
+
+async def test_a_check_of_recent_days_finds_nothing_in_a_good_day_and_looks_at_who_was_touched(
+    servers: Endpoints, database: str, owner: Pool
+) -> None:
+    url = urlsplit(servers.database_url)._replace(path=f"/{database}").geturl()
+    async with await open_pool(url, size=2) as pool, acquire(pool) as connection:
+        looked = {
+            since: await books_recent.check_since(connection, since)
+            for since in (TODAY, date(2026, 11, 21), date(2026, 11, 22))
+        }
+        moved = {
+            since: await connection.fetchval(
+                "SELECT count(DISTINCT member_id) FROM ledger_entry WHERE business_on >= $1", since
+            )
+            for since in looked
+        }
+    assert {since: recent.members for since, recent in looked.items()} == moved
+    assert moved[TODAY] > moved[date(2026, 11, 21)] > moved[date(2026, 11, 22)] == 0
+    for recent in looked.values():
+        assert {finding.view: finding.rows for finding in recent.findings if finding.rows} == {}
+        assert {finding.view for finding in recent.findings} == RECENT
+
+
+async def test_what_is_bent_behind_the_back_of_the_untouched_is_for_the_full_check(owner: Pool) -> None:
+    async with acquire(owner) as connection:
+        transaction_ = connection.transaction()
+        await transaction_.start()
+        try:
+            await connection.execute("UPDATE ledger_wallet SET arrears_points = 1 WHERE arrears_points > 0")
+            recent = await books_recent.look_since(connection, date(2026, 11, 21))
+            everything = await books.look(connection)
+        finally:
+            await transaction_.rollback()
+    assert [finding.view for finding in recent.findings if finding.rows] == []
+    assert "books_i04_wallet_is_its_entries" in {finding.view for finding in everything if finding.rows}
+
+
+async def test_what_committed_during_a_check_is_looked_at_by_the_next(
+    servers: Endpoints, database: str, owner: Pool
+) -> None:
+    """A transaction may have read its clock long before it commits: the next check begins before it did."""
+    url = urlsplit(servers.database_url)._replace(path=f"/{database}").geturl()
+    async with await open_pool(url, size=2) as pool, acquire(pool) as working, acquire(pool) as looking:
+        under_way = working.transaction()
+        await under_way.start()
+        began: datetime = await working.fetchval("SELECT now()")
+        while (await looking.fetchval("SELECT clock_timestamp()")) <= began:
+            pass
+        assert await books_log.read_moment(looking) <= began
+        await under_way.rollback()
+
+
+@pytest.mark.parametrize(
+    ("since", "before", "good", "moment", "expected"),
+    [
+        (None, None, True, "2026-11-20T12:00:00Z", date(2026, 11, 20)),
+        (None, None, True, "2026-11-20T16:59:59Z", date(2026, 11, 20)),  # an hour after midnight in Shanghai
+        (None, None, True, "2026-11-20T17:00:00Z", date(2026, 11, 21)),
+        (None, None, False, "2026-11-20T12:00:00Z", None),
+        (None, TODAY, False, "2026-11-25T12:00:00Z", TODAY),
+        (TODAY, TODAY, True, "2026-11-25T12:00:00Z", date(2026, 11, 25)),
+        (date(2026, 11, 1), TODAY, True, "2026-11-25T12:00:00Z", date(2026, 11, 25)),
+        (date(2026, 11, 21), TODAY, True, "2026-11-25T12:00:00Z", TODAY),
+        (TODAY, None, True, "2026-11-25T12:00:00Z", None),
+    ],
+)
+def test_the_next_check_begins_where_the_good_ones_left_off(
+    since: date | None, before: date | None, good: bool, moment: str, expected: date | None
+) -> None:
+    at = datetime.fromisoformat(moment)
+    assert books_log.next_since(since, before, good=good, moment=at) == expected
+
+
+async def test_checks_are_written_down_and_follow_each_other(servers: Endpoints, database: str) -> None:
+    url = urlsplit(servers.database_url)._replace(path=f"/{database}").geturl()
+    async with await open_pool(url, size=2) as pool, acquire(pool) as connection:
+        transaction_ = connection.transaction()
+        await transaction_.start()
+        try:
+            good = await books.look(connection)
+            assert await books_log.find_next_since(connection) is None
+            await books_log.remember(connection, good, since=None, members=None, moment=NOW)
+            assert await books_log.find_next_since(connection) == TODAY
+            later = NOW + timedelta(days=2)
+            await books_log.remember(connection, good, since=TODAY, members=2, moment=later)
+            assert await books_log.find_next_since(connection) == date(2026, 11, 22)
+            bad = [books.Finding(view="books_i01_entry_accounts", sentence="", rows=[{}])]
+            await books_log.remember(connection, bad, since=None, members=None, moment=later + timedelta(9))
+            assert await books_log.find_next_since(connection) == date(2026, 11, 22)
+            assert [finding.view for finding in await books.look(connection) if finding.rows] == []
+        finally:
+            await transaction_.rollback()
+
+
+async def test_every_sentence_is_asked_of_recent_days_or_left_to_the_full_check_on_purpose(
+    owner: Pool,
+) -> None:
+    async with acquire(owner) as connection:
+        views = {name for name, _ in await connection.fetch(books.LIST_VIEWS)}
+    assert views >= RECENT
+    assert views - RECENT == FULL_ONLY
+
+
+#: what needs more than one member's rows, or rows that no day bounds
+FULL_ONLY = {
+    "books_i20_audit_chain",
+    "books_i22_deliveries",
+    "books_i23_plan_is_its_entries",
+    "books_i24_plan_is_its_records",
+    "books_i25_schedule_principal",
+    "books_i26_quote_to_plan",
+    "books_i27_plan_hold",
+    "books_i28_credit_line",
+    "books_i29_batch_is_its_lines",
+    "books_i30_batch_totals",
+    "books_i31_line_is_its_source",
+    "books_i32_nothing_left_out",
+    "books_i34_acceptance_evidence",
+    "books_i35_refund_statements",
+    "books_i36_funding_follows_terms",
+    "books_i37_money_accounts",
+    "books_i38_plan_state",
+    "books_i39_credit_is_told",
+    "books_i42_seals",
+    "books_i44_activity_months",
+    "books_i45_activity_undone",
+    "books_i46_tier_periods",
+    "books_i47_tiers_judged",
+    "books_i48_versions",
+    "books_i49_rights",
+    "books_i50_budget_is_its_slots",
+    "books_i51_block_is_its_draws",
+    "books_i52_prepaid_points_are_drawn",
+    "books_i53_block_gets_its_own_back",
+    "books_i54_funded_entry_is_billed",
+    "books_i55_funder_pays_to_the_fen",
+    "books_i56_nobody_sees_anothers_funder",
+    "books_i57_rule_in_force",
+    "books_i58_campaign_lots",
+    "books_i59_campaigns_replay",
+    "books_i60_campaign_conditions",
+    "books_i61_campaign_budgets",
+    "books_i62_caps",
+    "books_i63_transfers",
+    "books_i64_in_transit",
+    "books_i65_transferred_lots",
+    "books_i66_adjustments",
+    "books_i72_codes_once",
+    "books_i73_stock_and_limits",
+}

@@ -64,3 +64,15 @@ async def test_a_closed_batch_is_the_sum_of_its_lines(
 def test_the_books_balance(platform: Any) -> None:
     done = platform.run("books", "check")
     assert (done.returncode, done.stdout.splitlines()[-1]) == (0, "books balanced"), done.stdout
+
+
+def test_the_books_of_recent_days_balance_after_a_good_check(platform: Any) -> None:
+    """Every check is written down; the next one may begin where it left off."""
+    first = platform.run("books", "check")
+    assert first.stdout.splitlines()[0] == "everything"
+    recent = platform.run("books", "check", "--since", "last")
+    lines = recent.stdout.splitlines()
+    assert (recent.returncode, lines[-1]) == (0, "books balanced"), recent.stdout
+    assert " members touched since " in lines[0]
+    assert len(lines) < len(first.stdout.splitlines())
+    assert platform.run("books", "check", "--since", "2026-13-01").returncode == 2

@@ -8,11 +8,11 @@ import runpy
 from collections.abc import Callable
 from datetime import date
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from msgspec import structs
 
-from gateway import books
+from gateway import books, books_log, books_recent
 from gateway.attach import attached
 from gateway.books import Finding
 from gateway.books_export import export_books
@@ -32,6 +32,13 @@ def register(subparsers: Any) -> None:
     parser = subparsers.add_parser("books", help="the accounts of the whole system")
     actions = parser.add_subparsers(required=True, metavar="ACTION")
     check = actions.add_parser("check", help="check every invariant; exit 1 when one is broken")
+    check.add_argument(
+        "--since",
+        type=_since,
+        default=None,
+        metavar="last|YYYY-MM-DD",
+        help="only what was touched since the last good check, or since a business day",
+    )
     check.add_argument("--data-dir", default=None, help="the system's data directory (default: var)")
     check.set_defaults(run=_check)
     export = actions.add_parser("export", help="write the points books to a file that anyone can verify")
@@ -65,7 +72,8 @@ def _check(options: argparse.Namespace) -> int:
     if options.data_dir is not None:
         settings = structs.replace(settings, data_dir=options.data_dir)
     with attached(settings) as found:
-        findings = asyncio.run(_check_in(found))
+        findings, looked_at = asyncio.run(_check_in(found, options.since))
+    print(looked_at)
     for finding in findings:
         print(f"{finding.view.removeprefix('books_'):<40} {_verdict(finding):<18} {finding.sentence}")
         for row in finding.rows[:ROWS_SHOWN]:
@@ -151,13 +159,28 @@ def _script(name: str) -> Callable[..., int]:
     return verify
 
 
-async def _check_in(settings: Settings) -> list[Finding]:
+async def _check_in(settings: Settings, asked: date | Literal["last"] | None) -> tuple[list[Finding], str]:
+    """The findings, and a line that says what was looked at. Every check is written down."""
     assert settings.database_url is not None, "attached settings lead to a database"
     async with (
         await open_pool(settings.database_url.reveal(), size=2, application="tessera-books") as pool,
         acquire(pool) as connection,
     ):
-        return await books.check(connection)
+        moment = await books_log.read_moment(connection)
+        since = await books_log.find_next_since(connection) if asked == "last" else asked
+        if since is None:
+            findings, members = await books.check(connection), None
+            looked_at = "no check was good so far: everything" if asked == "last" else "everything"
+        else:
+            recent = await books_recent.check_since(connection, since)
+            findings, members = recent.findings, recent.members
+            looked_at = f"{members:,} members touched since {since}; the rest is for the full check"
+        await books_log.remember(connection, findings, since=since, members=members, moment=moment)
+    return findings, looked_at
+
+
+def _since(text: str) -> date | Literal["last"]:
+    return "last" if text == "last" else date.fromisoformat(text)
 
 
 def _verdict(finding: Finding) -> str:

@@ -12,7 +12,7 @@ from points.ledger.model import POINTS_PER_YUAN, TESSERA, VALUE_FEN_E6, Account
 
 Bank = Any
 
-APPEND_ONLY = ("ledger_operation", "ledger_entry", "ledger_source_claim", "ledger_lot_move")
+APPEND_ONLY = ("ledger_operation", "ledger_entry", "ledger_lot_change")
 
 
 async def test_an_earning_fills_the_wallet_the_lot_and_the_outbox(bank: Bank, connection: Connection) -> None:

@@ -20,7 +20,7 @@ async def test_an_old_balance_reads_every_move_once(bank: Bank, connection: Conn
         (history_queries.READ_BALANCE_AT, (*key, at, date(2027, 1, 1), 1)),
         (history_queries.LIST_EXPIRING_AT, (*key, at, 12, 1)),
     ):
-        scans = _scans(await _explain(connection, statement, *arguments), "ledger_lot_move")
+        scans = _scans(await _explain(connection, statement, *arguments), "ledger_lot_change")
         assert [node["Actual Loops"] for node in scans] == [1]
 
 
@@ -38,9 +38,11 @@ async def test_a_sweep_reads_no_lot_that_is_not_due(bank: Bank, connection: Conn
 async def test_a_sweep_ends_with_the_wallet_in_which_its_limit_is_reached(
     bank: Bank, connection: Connection
 ) -> None:
+    later = bank.now + 90 * DAY
+    while await service.expire_due(connection, limit=1_000, now=later):
+        pass  # whatever else there is in these books
     for _ in range(5):
         await _saver(bank, connection, lots=4)
-    later = bank.now + 90 * DAY
     swept = [await service.expire_due(connection, limit=5, now=later) for _ in range(4)]
     assert swept == [8, 8, 4, 0]
 

@@ -137,6 +137,40 @@ async def test_expiring_points_are_those_that_can_be_spent(bank: Bank, connectio
     assert [line.points for line in before] == [100]
 
 
+@pytest.mark.parametrize("booked", [True, False], ids=["job ran", "job is late"])
+@pytest.mark.parametrize("ending", ["release", "lapse"])
+async def test_what_ripened_pays_the_debt_before_what_a_hold_gives_back(
+    bank: Bank, connection: Connection, ending: str, booked: bool
+) -> None:
+    """Which points are left must not depend on when the job came by: they end on different days."""
+    member = await bank.enrol(connection)
+    earned = await bank.earn(connection, member, 10)
+    await bank.spend(connection, member, 10)
+    await bank.earn(connection, member, 10, expires_in=5 * DAY, funder_id=2)
+    held = await bank.hold(connection, member, 10, ttl_seconds=2 * 86_400)
+    await service.reverse(
+        connection,
+        operation_id=earned.operation_id,
+        partner_id=bank.partner_id,
+        side="earn",
+        refund_ref="r1",
+        refunded_fen=1_000,
+        now=bank.now,
+    )
+    await bank.earn(connection, member, 10, activates_in=DAY, expires_in=100 * DAY)
+    later = bank.now + 2 * DAY
+    if booked:
+        assert await service.activate_due(connection, limit=10, now=later) == 1
+    if ending == "release":
+        await service.release_hold(connection, hold_id=held.id, partner_id=bank.partner_id, now=later)
+    else:
+        assert await service.lapse_due(connection, limit=10, now=later) == 1
+    assert await service.read_balance(connection, member, now=later) == balance(10)
+    assert await bank.lots(connection, member) == [(10, 0, 0), (10, 10, 0), (10, 0, 0)]
+    assert await service.read_balance(connection, member, now=later + 4 * DAY) == balance(0)
+    assert await bank.audit(connection, member) == []
+
+
 @pytest.mark.parametrize("swept", [True, False])
 async def test_lots_repay_in_the_order_in_which_they_ripened(
     bank: Bank, connection: Connection, swept: bool
@@ -187,3 +221,41 @@ async def test_points_that_repay_are_not_said_to_expire(
         found = await service.list_expiring(connection, member, now=now)
         assert [line.points for line in found] == [20]
         assert await service.list_expiring_at(connection, member, at=now) == found
+
+
+@pytest.mark.parametrize("swept", [True, False])
+async def test_an_earning_repays_only_what_ripened_points_have_left_owed(
+    bank: Bank, connection: Connection, swept: bool
+) -> None:
+    member = await bank.enrol(connection)
+    earned = await bank.earn(connection, member, 50)
+    await bank.spend(connection, member, 50)
+    await service.reverse(
+        connection,
+        operation_id=earned.operation_id,
+        partner_id=bank.partner_id,
+        side="earn",
+        refund_ref="r1",
+        refunded_fen=5_000,
+        now=bank.now,
+    )
+    await bank.earn(connection, member, 40, activates_in=DAY, expires_in=2 * DAY, funder_id=2)
+    for days in (1, 2, 3):
+        if swept:
+            await service.activate_due(connection, limit=10, now=bank.now + days * DAY)
+            await service.expire_due(connection, limit=10, now=bank.now + days * DAY)
+    now = bank.now + 3 * DAY
+    assert await service.read_balance(connection, member, now=now) == balance(0, arrears=10)
+    outcome = await bank.earn(connection, member, 50, now=now)
+    assert outcome.balance == await service.read_balance(connection, member, now=now) == balance(40)
+    assert await bank.audit(connection, member) == []
+
+
+async def test_a_hold_takes_nothing_of_a_lot_that_waits_whole(bank: Bank, connection: Connection) -> None:
+    member = await bank.enrol(connection)
+    await bank.earn(connection, member, 30, expires_in=2 * DAY)
+    await bank.earn(connection, member, 50, expires_in=3 * DAY, activates_in=2 * DAY)
+    await bank.earn(connection, member, 30, expires_in=4 * DAY)
+    await bank.hold(connection, member, 40)
+    assert await bank.lots(connection, member) == [(30, 30, 30), (50, 50, 0), (30, 30, 10)]
+    assert await bank.audit(connection, member) == []

@@ -10,7 +10,7 @@ from kernel.database import Connection, DatabaseBusy, Pool, transaction
 from kernel.errors import Refusal
 from kernel.ids import to_wire
 from points.ledger import service
-from points.ledger.model import SpendRequest
+from points.ledger.model import SPEND_ORDER, SpendRequest
 from points.ledger.service import HoldNotOpen, InsufficientPoints, OperationUnknown
 
 Bank = Any
@@ -137,3 +137,14 @@ async def test_a_hundred_spends_at_once_never_spend_a_point_twice(bank: Bank, po
     async with transaction(pool) as connection:
         assert await bank.available(connection, member) == 3
         assert await bank.audit(connection, member) == []
+
+
+async def test_the_order_of_spending_is_the_one_the_books_describe(
+    bank: Bank, connection: Connection
+) -> None:
+    member = await bank.enrol(connection)
+    await bank.earn(connection, member, 100)
+    hold = await bank.hold(connection, member, 10)
+    found = await service.find_hold(connection, hold_id=hold.id, partner_id=bank.partner_id)
+    last = await connection.fetchval("SELECT max(version) FROM ledger_spend_order")
+    assert found.spend_order == hold.spend_order == SPEND_ORDER == last
