@@ -118,7 +118,7 @@ class Life:
 
 
 @given(steps=st.lists(STEPS, min_size=8, max_size=30))
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 async def test_a_life_is_told_alike_swept_every_day_or_never(
     pool: Pool, make_bank: MakeBank, steps: list[tuple[Any, ...]]
 ) -> None:
