@@ -8,14 +8,19 @@ from typing import Any
 
 import msgspec
 from litestar.exceptions import ValidationException
-from litestar.handlers import BaseRouteHandler
+from litestar.handlers import BaseRouteHandler, HTTPRouteHandler
 from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Empty, Receive, Scope, Send
+from msgspec import Struct
 
 from gateway.problems import BodyMalformed
 from gateway.requests import Passage
 
 _PLACE = re.compile(r"^(?P<message>.*) - at `\$\.?(?P<key>.*)`$", re.DOTALL)
+
+
+class NoBody(Struct, frozen=True, forbid_unknown_fields=True):
+    """What may be sent to a route that reads nothing: a wish it would not fulfil is refused, not ignored."""
 
 
 class BodyGuard(ASGIMiddleware):
@@ -48,10 +53,23 @@ def check_body(decoder: msgspec.json.Decoder[Any], body: bytes) -> None:
 
 
 def decoder_of(handler: BaseRouteHandler) -> msgspec.json.Decoder[Any] | None:
-    """What reads the route's body; None where it has none."""
-    parameter = handler.parsed_fn_signature.parameters.get("data")
-    return None if parameter is None else msgspec.json.Decoder(parameter.annotation)
+    """What reads the route's body; None where the route itself does, or where nobody looks at it."""
+    parameters = handler.parsed_fn_signature.parameters
+    if "data" in parameters:
+        return msgspec.json.Decoder(parameters["data"].annotation)
+    return msgspec.json.Decoder(NoBody) if _reads_nothing(handler) else None
+
+
+def _reads_nothing(handler: BaseRouteHandler) -> bool:
+    """A partner's POST without a body; forms are read from the request by their own routes."""
+    return (
+        isinstance(handler, HTTPRouteHandler)
+        and "POST" in handler.http_methods
+        and all(path.startswith("/v1/") for path in handler.paths)
+        and "request" not in handler.parsed_fn_signature.parameters
+    )
 
 
 def _may_be_absent(handler: BaseRouteHandler) -> bool:
-    return handler.parsed_fn_signature.parameters["data"].default is not Empty
+    parameters = handler.parsed_fn_signature.parameters
+    return "data" not in parameters or parameters["data"].default is not Empty

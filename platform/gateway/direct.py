@@ -46,6 +46,8 @@ class DirectRoute(Struct, frozen=True, kw_only=True):
     decoder: msgspec.json.Decoder[Any] | None
     #: whether a request without a body is a good one
     bare: bool
+    #: whether the handler takes what was decoded
+    reads: bool
 
 
 class DirectRoutes:
@@ -66,7 +68,9 @@ class DirectRoutes:
         try:
             check_scope(passage.caller, route.handler.opt)
             if route.decoder is not None and (passage.body or not route.bare):
-                named["data"] = route.decoder.decode(passage.body)
+                data = route.decoder.decode(passage.body)
+                if route.reads:
+                    named["data"] = data
             desk = Desk(self._runtime, passage, keyed_request(scope, passage), route.handler.status_code)
         except (Refusal, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
             await self._app(scope, receive, send)
@@ -135,6 +139,7 @@ def _direct(handler: HTTPRouteHandler, template: str) -> DirectRoute:
         function=cast("Callable[..., Any]", handler.fn),
         decoder=decoder_of(handler),
         bare="data" not in parameters or parameters["data"].default is not Empty,
+        reads="data" in parameters,
     )
 
 

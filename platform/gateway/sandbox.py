@@ -35,7 +35,9 @@ from partners.registry.model import PartnerKind, Scene
 from partners.webhooks import service as webhooks
 from points.earning.campaigns import propose_campaign
 from points.earning.sandbox import double_eleven, red_friday
+from points.ledger.sandbox import mint_mall_points
 from points.membership.model import BankLevel, ShopLevel
+from points.membership.sandbox import give_consultations
 from points.membership.service import enrol_members
 from points.rewards.sandbox import stock_shelves
 
@@ -173,6 +175,9 @@ async def seed(
             await propose_campaign(connection, definition, by=f"admin:{ADMINS[0][0]}", now=now)
         hospital = await registry.find_partner_by_slug(connection, "hospital")
         await stock_shelves(connection, provider_id=hospital.id, vault=vault, now=now)
+        await mint_mall_points(connection, now=now)
+        invited = [member.ref for member in members[-EXTRA_MEMBERS:]]
+        await give_consultations(connection, invited, partner_id=hospital.id, now=now)
     log.info("sandbox_seeded", partners=len(PARTNERS), members=len(members))
 
 

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
+from uuid import UUID
 
 import msgspec
 from litestar import post
@@ -10,7 +11,7 @@ from litestar.di import NamedDependency
 from litestar.params import JSONBody
 from msgspec import Meta, Struct
 
-from kernel.caller import Caller, MemberRef, MemberUnknown, Subjects
+from kernel.caller import Caller, MemberRef, Subjects
 from kernel.database import Connection
 from kernel.errors import Refusal, Unprocessable
 from kernel.ids import to_wire
@@ -19,6 +20,7 @@ from kernel.problem import status_of, to_problem
 from kernel.together import Asked, Kind, Writer
 from points.earning import handlers_operations, handlers_reversals, service
 from points.earning.model import Activity, Earned, ReportedKind
+from points.ledger.funder_codes import ToldFunders, find_told_funders
 from points.ledger.model import Balance, Grant
 
 SCOPE = "points:earn"
@@ -91,7 +93,8 @@ class Component(Struct, frozen=True, kw_only=True, omit_defaults=True):
     multiplier_pct: int
     points: int
     lot_id: str
-    funder: str
+    #: the bank or your own organisation; null for anybody else
+    funder: str | None
     expires_at: datetime | None
     #: of a campaign's points; each of its funders has a lot
     campaign: str | None = None
@@ -136,7 +139,11 @@ async def _post_together(
     ]
     outcomes = iter(await service.earn_each(connection, reported, now=now))
     answers = [next(outcomes) if isinstance(member, MemberRef) else member for member in members]
-    return [answer if isinstance(answer, Refusal) else _earning(answer) for answer in answers]
+    told = await find_told_funders(connection, funders_of(answers))
+    return [
+        answer if isinstance(answer, Refusal) else _earning(answer, told, one.caller.partner_id)
+        for one, answer in zip(asked, answers, strict=True)
+    ]
 
 
 EARNINGS = Kind("earnings", _post_together)
@@ -160,12 +167,19 @@ async def post_earnings(
     """Post up to 1,000 earnings in one transaction, with a result for each."""
     requests = [_decode(item) for item in data.items]
     subs = sorted({request.member for request in requests if isinstance(request, EarnRequest)})
-    members = await subjects.resolve(connection, caller, subs, scope=SCOPE, now=now)
+    named = [(caller.partner_id, sub) for sub in subs]
+    found = await subjects.resolve_each(connection, named, scope=SCOPE, now=now)
+    members = dict(zip(subs, found, strict=True))
     decided = [_decide(request, members) for request in requests]
     activities = [decision for decision in decided if isinstance(decision, Activity)]
     outcomes = iter(await service.earn(connection, activities, partner_id=caller.partner_id, now=now))
     answers = [next(outcomes) if isinstance(decision, Activity) else decision for decision in decided]
-    return BatchResults(results=[_result(answer, base_url) for answer in answers])
+    told = await find_told_funders(connection, funders_of(answers))
+    views = [
+        answer if isinstance(answer, Refusal) else _earning(answer, told, caller.partner_id)
+        for answer in answers
+    ]
+    return BatchResults(results=[_result(view, base_url) for view in views])
 
 
 def _decode(item: Any) -> EarnRequest | ItemInvalid:
@@ -175,11 +189,13 @@ def _decode(item: Any) -> EarnRequest | ItemInvalid:
         return ItemInvalid(message=str(mistake))
 
 
-def _decide(request: EarnRequest | ItemInvalid, members: dict[str, MemberRef]) -> Activity | Refusal:
+def _decide(
+    request: EarnRequest | ItemInvalid, members: dict[str, MemberRef | Refusal]
+) -> Activity | Refusal:
     if isinstance(request, ItemInvalid):
         return request
-    member = members.get(request.member)
-    return MemberUnknown() if member is None else to_activity(request, member)
+    member = members[request.member]
+    return member if isinstance(member, Refusal) else to_activity(request, member)
 
 
 def to_activity(request: EarnRequest, member: MemberRef) -> Activity:
@@ -197,30 +213,37 @@ def to_activity(request: EarnRequest, member: MemberRef) -> Activity:
     )
 
 
-def _result(answer: Earned | Refusal, base_url: str) -> BatchResult:
+def funders_of(answers: Sequence[Earned | Refusal]) -> set[int]:
+    """Whoever pays for any of it."""
+    return {grant.funder_id for one in answers if isinstance(one, Earned) for grant in one.grants}
+
+
+def _result(answer: Earning | Refusal, base_url: str) -> BatchResult:
     if isinstance(answer, Refusal):
         return BatchResult(status=status_of(answer), problem=to_problem(answer, base_url=base_url))
-    return BatchResult(status=201, earning=_earning(answer))
+    return BatchResult(status=201, earning=answer)
 
 
-def _earning(earned: Earned) -> Earning:
+def _earning(earned: Earned, told: ToldFunders, partner_id: UUID) -> Earning:
     return Earning(
         id=to_wire("ent", earned.operation_id),
         points=earned.points,
         rule_version=earned.rule_version,
-        components=[_component(grant) for grant in earned.grants],
+        components=[
+            _component(grant, told.tell(grant.funder_id, partner_id=partner_id)) for grant in earned.grants
+        ],
         balance=earned.balance,
     )
 
 
-def _component(grant: Grant) -> Component:
+def _component(grant: Grant, funder: str | None) -> Component:
     return Component(
         rule=grant.rule,
         campaign=grant.campaign,
         multiplier_pct=grant.multiplier_pct,
         points=grant.points,
         lot_id=to_wire("lot", grant.lot_id),
-        funder=grant.funder,
+        funder=funder,
         expires_at=grant.expires_at,
         activates_at=grant.activates_at,
     )

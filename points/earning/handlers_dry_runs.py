@@ -10,7 +10,8 @@ from msgspec import Struct
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
 from points.earning import service
-from points.earning.handlers import SCOPE, EarnRequest, to_activity
+from points.earning.handlers import SCOPE, EarnRequest, funders_of, to_activity
+from points.ledger.funder_codes import find_told_funders
 from points.ledger.model import Balance
 
 
@@ -20,7 +21,8 @@ class ComponentPreview(Struct, frozen=True, kw_only=True, omit_defaults=True):
     rule: str
     multiplier_pct: int
     points: int
-    funder: str
+    #: the bank or your own organisation; null for anybody else
+    funder: str | None
     #: pending until then; null for points that may be spent at once
     activates_at: datetime | None
     expires_at: datetime | None
@@ -51,6 +53,7 @@ async def preview_earning(
     earned = await service.preview_earning(
         connection, to_activity(data, member), partner_id=caller.partner_id, now=now
     )
+    told = await find_told_funders(connection, funders_of([earned]))
     return EarningPreview(
         points=earned.points,
         components=[
@@ -58,7 +61,7 @@ async def preview_earning(
                 rule=grant.rule,
                 multiplier_pct=grant.multiplier_pct,
                 points=grant.points,
-                funder=grant.funder,
+                funder=told.tell(grant.funder_id, partner_id=caller.partner_id),
                 activates_at=grant.activates_at,
                 expires_at=grant.expires_at,
                 campaign=grant.campaign,

@@ -14,6 +14,7 @@ from kernel.ids import from_wire, to_wire
 from points.earning.model import Limit
 from points.earning.replay import Replayed, replay_operation
 from points.ledger import service
+from points.ledger.funder_codes import ToldFunders, find_told_funders
 from points.ledger.model import (
     Explanation,
     HoldState,
@@ -76,7 +77,9 @@ class TouchedLot(Struct, frozen=True, kw_only=True):
     lot_id: str
     move: MoveKind
     points: int
-    funder: str
+    #: the bank or your own organisation; null for anybody else
+    funder: str | None
+    #: of what your own earning granted; a lot earned elsewhere keeps that to itself
     campaign: str | None
     expires_at: datetime | None
 
@@ -140,7 +143,9 @@ async def read_operation(
     caller.require(EARN if operation.kind in ("earn", "reverse_earn") else SPEND)
     names = await subjects.names(connection, partner_id=caller.partner_id, member_ids=[operation.member_id])
     replayed = await replay_operation(connection, operation, now=now) if operation.kind == "earn" else None
-    return _view(id, found, names.get(operation.member_id), replayed)
+    told = await find_told_funders(connection, [move.funder_id for move in found.lots])
+    lots = [_lot(move, operation, told, caller.partner_id) for move in found.lots]
+    return _view(id, found, names.get(operation.member_id), replayed, lots)
 
 
 def _operation_id(wire_id: str) -> UUID:
@@ -148,7 +153,13 @@ def _operation_id(wire_id: str) -> UUID:
     return from_wire("hld" if wire_id.startswith("hld_") else "ent", wire_id)
 
 
-def _view(wire_id: str, found: Explanation, member: str | None, replayed: Replayed | None) -> OperationView:
+def _view(
+    wire_id: str,
+    found: Explanation,
+    member: str | None,
+    replayed: Replayed | None,
+    lots: list[TouchedLot],
+) -> OperationView:
     o = found.operation
     return OperationView(
         id=wire_id,
@@ -164,7 +175,7 @@ def _view(wire_id: str, found: Explanation, member: str | None, replayed: Replay
         refund_ref=o.refund_ref,
         calculation=None if replayed is None else _calculation(o, replayed),
         movements=[MovementView(movement=m.movement, points=m.points) for m in found.movements],
-        lots=[_lot(move) for move in found.lots],
+        lots=lots,
         reversals=[
             PostedReversalView(
                 id=to_wire("ent", r.id),
@@ -218,13 +229,15 @@ def _undone(operation: Operation) -> str | None:
     return to_wire("ent", operation.reverses)
 
 
-def _lot(move: LotMove) -> TouchedLot:
+def _lot(move: LotMove, operation: Operation, told: ToldFunders, partner_id: UUID) -> TouchedLot:
+    """A lot may come from a funder or a campaign of another partner's: that the member was there is not told."""
+    own = operation.kind in ("earn", "reverse_earn") and move.granted_by in (operation.id, operation.reverses)
     return TouchedLot(
         lot_id=to_wire("lot", move.lot_id),
         move=move.kind,
         points=move.points,
-        funder=move.funder,
-        campaign=move.campaign,
+        funder=told.tell(move.funder_id, partner_id=partner_id),
+        campaign=move.campaign if own else None,
         expires_at=move.expires_at,
     )
 

@@ -9,7 +9,8 @@ from points.ledger.model import LotMove, MovedPoints, Operation, PostedReversal
 
 # In the order in which the entries were posted.
 LIST_LOT_MOVES = """
-SELECT m.seq, lot.id AS lot_id, m.kind, m.points, funder.code AS funder, lot.unit_cost_e6, lot.campaign, lot.expires_at
+SELECT m.seq, lot.id AS lot_id, m.kind, m.points, lot.funder_id, funder.code AS funder,
+       lot.unit_cost_e6, lot.campaign, lot.operation_id AS granted_by, lot.expires_at
   FROM ledger_entry AS e
   JOIN ledger_lot_move AS m USING (bucket, member_id, point_type, seq)
   JOIN ledger_lot AS lot USING (bucket, member_id, point_type, lot_seq)

@@ -10,9 +10,10 @@ from litestar.params import JSONBody
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
 from kernel.ids import from_wire, to_wire
-from points.ledger import queries, service
+from points.ledger import service
 from points.ledger.bodies import LotView, RefundDryRun, RefundDryRunView, SpendDryRun, SpendDryRunView
 from points.ledger.deeds import LotTouch, RefundPart
+from points.ledger.funder_codes import find_told_funders
 from points.ledger.handlers_refunds import EARN, ReversalTargetUnclear, find_earning_part
 from points.ledger.model import SPEND_ORDER
 from points.ledger.postings import SPEND
@@ -84,14 +85,14 @@ async def preview_points_refund(
 
 
 async def _view_lots(connection: Connection, caller: Caller, touched: Sequence[LotTouch]) -> list[LotView]:
-    """Who pays is the partner's business only if it is the bank or the partner itself."""
-    known = await queries.list_own_funders(connection, caller.partner_id)
+    """The lots that exist already; who pays is told by points.ledger.funder_codes."""
+    told = await find_told_funders(connection, [touch.taken.lot.funder_id for touch in touched])
     return [
         LotView(
             lot_id=to_wire("lot", taken.lot.id),
             move=touch.move,
             points=taken.points,
-            funder=known.get(taken.lot.funder_id),
+            funder=told.tell(taken.lot.funder_id, partner_id=caller.partner_id),
             expires_at=taken.lot.expires_at,
         )
         for touch in touched

@@ -593,9 +593,12 @@ class LotMove(Struct, frozen=True, kw_only=True):
     lot_id: UUID
     kind: MoveKind
     points: int
+    funder_id: int
     funder: str
     unit_cost_e6: int
     campaign: str | None
+    #: the operation that granted the lot
+    granted_by: UUID
     expires_at: datetime | None
 
 

@@ -250,8 +250,6 @@ ON CONFLICT (bucket, member_id, operation_id) DO UPDATE
 """
 
 # The bank's and the partner's own; who else pays for points is not the partner's business.
-LIST_OWN_FUNDERS = "SELECT id, code FROM ledger_funder WHERE kind = 'bank' OR partner_id = $1"
-
 WRITE = "SELECT ledger_write($1, $2, $3, $4)"
 
 
@@ -345,11 +343,6 @@ async def find_claim(
         FIND_CLAIM, member.bucket, member.member_id, partner_id, kind, source_ref
     )
     return found
-
-
-async def list_own_funders(connection: Connection, partner_id: UUID) -> dict[int, str]:
-    """Their names by number."""
-    return {record["id"]: record["code"] for record in await connection.fetch(LIST_OWN_FUNDERS, partner_id)}
 
 
 async def read_reversible(connection: Connection, operation: Operation) -> Reversible:

@@ -9,7 +9,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
 from msgspec import Meta, Struct
 
-from kernel.caller import Caller, MemberRef, MemberUnknown, Subjects
+from kernel.caller import Caller, MemberRef, Subjects
 from kernel.database import Connection
 from kernel.errors import Refusal, Unprocessable
 from kernel.money import OrderFen
@@ -123,7 +123,9 @@ async def report_activities(
     """Report up to 1,000 activities in one transaction, with a result for each."""
     reports = [_decode(item) for item in data.items]
     subs = sorted({report.member for report in reports if isinstance(report, MemberActivityReport)})
-    members = await subjects.resolve(connection, caller, subs, scope=SCOPE, now=now)
+    named = [(caller.partner_id, sub) for sub in subs]
+    found = await subjects.resolve_each(connection, named, scope=SCOPE, now=now)
+    members = dict(zip(subs, found, strict=True))
     decided = [_decide(report, members) for report in reports]
     deeds = [(caller.partner_id, decision) for decision in decided if isinstance(decision, Deed)]
     outcomes = iter(await service.report_activity(connection, deeds, now=now))
@@ -139,12 +141,12 @@ def _decode(item: Any) -> MemberActivityReport | ActivityItemInvalid:
 
 
 def _decide(
-    report: MemberActivityReport | ActivityItemInvalid, members: dict[str, MemberRef]
+    report: MemberActivityReport | ActivityItemInvalid, members: dict[str, MemberRef | Refusal]
 ) -> Deed | Refusal:
     if isinstance(report, ActivityItemInvalid):
         return report
-    member = members.get(report.member)
-    return MemberUnknown() if member is None else _deed(report, member)
+    member = members[report.member]
+    return member if isinstance(member, Refusal) else _deed(report, member)
 
 
 def _deed(report: ActivityReport, member: MemberRef) -> Deed:

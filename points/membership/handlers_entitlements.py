@@ -101,12 +101,17 @@ async def use_entitlement(
     data: JSONBody[UseEntitlement],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
+    subjects: NamedDependency[Subjects],
     now: NamedDependency[datetime],
 ) -> EntitlementView:
     """Use an entitlement, or a booking of it."""
+    entitlement_id = from_wire("etl", id)
+    if data.booking_ref is None:
+        present = await service.find_entitlement(connection, entitlement_id, partner_id=caller.partner_id)
+        await _check_consent(connection, caller, subjects, present, now)
     entitlement = await service.use_entitlement(
         connection,
-        entitlement_id=from_wire("etl", id),
+        entitlement_id=entitlement_id,
         partner_id=caller.partner_id,
         use_ref=data.use_ref,
         quantity=data.quantity,
@@ -163,7 +168,7 @@ async def cancel_booking(
 async def _check_consent(
     connection: Connection, caller: Caller, subjects: Subjects, entitlement: Entitlement, now: datetime
 ) -> None:
-    """A new promise needs the member's consent of today; keeping or cancelling an old one does not."""
+    """A booking, or a use that was not booked, needs the member's consent of today; keeping or cancelling a promise does not."""
     names = await subjects.names(
         connection, partner_id=caller.partner_id, member_ids=[entitlement.member.member_id]
     )

@@ -24,7 +24,7 @@ from points.rewards.bodies import (
     TitleView,
 )
 from points.rewards.model import Offered, Redemption, Wish
-from points.rewards.rules import RedemptionUnknown, RewardUnknown
+from points.rewards.rules import NotTheRedeemer, RedemptionUnknown, RewardUnknown
 
 SCOPE = "points:spend"
 
@@ -100,6 +100,8 @@ async def show_code(
     redemption = await service.find_redemption(
         connection, redemption_id=redemption_id, asking=caller.partner_id
     )
+    if redemption.partner_id != caller.partner_id:
+        raise NotTheRedeemer
     sub = await _name(connection, redemption, caller, subjects)
     if sub is None:
         raise MemberUnknown

@@ -262,11 +262,13 @@ async def test_a_withdrawn_consent_closes_every_door_but_the_way_back(
         partner.get(f"/v1/members/{sub}/membership/history"),
         partner.post(f"/v1/members/{sub}/activity", deed(runtime)),
         partner.post(f"/v1/entitlements/{right}/book", booking(runtime, "b2")),
+        partner.post(f"/v1/entitlements/{right}/use", {"use_ref": "u2"}),
     ]
     for call in calls:
         assert await refused(call) == (403, "consent_missing")
     batch = await partner.post("/v1/activity/batch", {"items": [deed(runtime, member=sub)]})
-    assert batch["results"][0]["status"] == 404
+    [result] = batch["results"]
+    assert (result["status"], result["problem"]["code"]) == (403, "consent_missing")
     await partner.post(f"/v1/entitlements/{right}/cancel", {"booking_ref": "b1"})
 
 

@@ -189,7 +189,7 @@ async def test_a_provider_confirms_or_refuses_what_others_redeemed(
     )
     assert await code_of(partner.post(f"{REDEMPTIONS}/{first}/fulfil")) == (403, "not_the_provider")
     assert await code_of(hospital.post(f"{REDEMPTIONS}/{first}/cancel")) == (403, "not_the_redeemer")
-    assert await code_of(hospital.post(f"{REDEMPTIONS}/{first}/code")) == (404, "member_not_found")
+    assert await code_of(hospital.post(f"{REDEMPTIONS}/{first}/code")) == (403, "not_the_redeemer")
     key = str(uuid4())
     for _ in range(2):
         done = await hospital.post(f"{REDEMPTIONS}/{first}/fulfil", idempotency_key=key)

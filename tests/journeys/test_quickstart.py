@@ -1,6 +1,7 @@
 """The README's quick start works as printed, with libraries of other people only."""
 
 import ast
+import json
 import re
 import subprocess
 import sys
@@ -20,6 +21,11 @@ def test_the_quick_start_earns_points(platform: Any) -> None:
 
     assert done.stdout.startswith("201 {")
     assert '"points": 1299' in done.stdout
+    printed = json.loads(done.stdout.removeprefix("201 "))
+    (shown,) = re.findall(
+        r"```json\n201 (.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL
+    )
+    assert _shape(json.loads(shown)) == _shape(printed), "the README shows what it prints"
 
 
 def test_the_quick_start_needs_nothing_of_ours() -> None:
@@ -36,3 +42,10 @@ def test_the_readme_shows_code_that_parses() -> None:
     assert blocks
     for block in blocks:
         ast.parse(block)
+
+
+def _shape(value: Any) -> Any:
+    """The names in a document, whatever stands under them."""
+    if isinstance(value, dict):
+        return {name: _shape(below) for name, below in value.items()}
+    return [_shape(each) for each in value] if isinstance(value, list) else None
