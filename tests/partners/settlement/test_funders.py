@@ -367,18 +367,3 @@ async def test_points_the_bank_gives_in_a_funders_name_earn_the_funder_nothing_w
     assert [(line.kind, line.amount_fen) for line in lines] == [("breakage_share", 0)]
     assert batch.net_fen == 0
     assert await play.contradictions() == {}
-
-
-@pytest.mark.xfail(
-    strict=True, reason="the share of points that ended stays with the funder; see decision 14, Known"
-)
-async def test_a_refund_after_points_ended_does_not_credit_more_than_they_cost(
-    connection: Connection, shop: Shop
-) -> None:
-    play = await scene(connection, shop, "postpaid", price_fen_e6=1_000_000, breakage_ppm=500_000)
-    earned = await play.earn(100, days=1)
-    play.now += timedelta(days=2)
-    await ledger.expire_due(connection, limit=10, now=play.now)
-    await play.refund(earned, 10_000)
-    batch, _ = await play.close()
-    assert batch.bank_owes_fen <= batch.partner_owes_fen
