@@ -5,6 +5,7 @@ from datetime import datetime, timedelta
 from uuid import UUID, uuid4
 
 import pytest
+from own_database import database_name, database_url, owner_url, pool
 
 from kernel.caller import ConsentMissing, MemberRef
 from kernel.database import Connection
@@ -14,6 +15,8 @@ from points.earning.book import SHELF
 from points.ledger import service
 from points.ledger.model import POINTS, EarnOutcome, EarnPosting, Grant, Hold, PointType, SpendRequest
 from points.membership.service import enrol_members
+
+__all__ = ["Bank", "bank", "database_name", "database_url", "make_bank", "owner_url", "pool"]
 
 #: every line is a sentence that must be true of one wallet; a query finds what contradicts it
 AUDIT = {
