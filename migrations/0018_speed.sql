@@ -129,7 +129,9 @@ CREATE FUNCTION ledger_cost_fen(points bigint, unit_cost_e6 bigint) RETURNS bigi
 ------------------------------------------------------------------------------------------------------------------
 
 -- In the functions below some columns are compared as `= ANY (ARRAY[…])`: as a key it does the same, but no plan can
--- join by it. So nothing is left but one lookup by key per row, in the order of the rows, whatever the statistics say.
+-- join by it. So nothing is left but one lookup by key per row, in the order of the rows, whatever the statistics say. The
+-- point type too is made a value of the row: a constant looks selective on a table that is empty when the plan is made, and
+-- the plan would walk the whole index for each batch from then on.
 
 -- Adds to the house's accounts, each slot once and in the one order in which everybody locks them: by bucket, issued
 -- points after all others (see ledger_write). Most slots are there already; before the first of a day is inserted,
@@ -401,7 +403,7 @@ BEGIN
                arrears_points = e.arrears
           FROM entry AS e
          WHERE e.is_last AND w.bucket = ANY (ARRAY[e.bucket]) AND w.member_id = ANY (ARRAY[e.member_id])
-           AND w.point_type = p_point_type
+           AND w.point_type = ANY (ARRAY[CASE WHEN e.is_last THEN p_point_type END])
     ), told AS (
         -- An earning has one event, which shares its identifier.
         INSERT INTO outbox_event (bucket, id, partner_id, type, aggregate, payload, occurred_at)
@@ -474,8 +476,8 @@ CREATE FUNCTION ledger_post_earnings(
     OUT arrears bigint[]
 )
     LANGUAGE plpgsql
-    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_nestloop = off SET enable_mergejoin = off
-    SET enable_material = off SET plan_cache_mode = force_generic_plan AS $$
+    SET enable_seqscan = off SET enable_bitmapscan = off SET enable_hashjoin = off SET enable_mergejoin = off
+    SET enable_material = off SET enable_sort = off SET plan_cache_mode = force_generic_plan AS $$
 DECLARE
     seqs       bigint[];                        -- of the locked wallets, in order
     availables bigint[];
@@ -547,10 +549,13 @@ BEGIN
       INTO expired, matured, activated
       FROM unnest(p_wallet_buckets, p_wallet_members, pendings) AS w (bucket, member_id, pending)
       LEFT JOIN LATERAL (
-           SELECT sum(lot.remaining_points - lot.held_points - lot.pending_points)::bigint AS points
-             FROM ledger_lot AS lot
-            WHERE lot.bucket = w.bucket AND lot.member_id = w.member_id AND lot.point_type = p_point_type
-              AND lot.live AND lot.expires_at <= p_now) AS ended ON true
+           SELECT sum(due.points)::bigint AS points
+             FROM (SELECT lot.remaining_points - lot.held_points - lot.pending_points AS points
+                     FROM ledger_lot AS lot
+                    WHERE lot.bucket = w.bucket AND lot.member_id = w.member_id AND lot.point_type = p_point_type
+                      AND lot.live AND lot.expires_at <= p_now
+                    ORDER BY lot.expires_at NULLS LAST, lot.lot_seq  -- as the index of a wallet's lots, so by it
+                   OFFSET 0) AS due) AS ended ON true
       LEFT JOIN LATERAL (
            SELECT sum(lot.pending_points)::bigint AS matured,
                   (sum(lot.pending_points) FILTER (WHERE lot.expires_at IS NULL OR lot.expires_at > p_now))::bigint
@@ -612,7 +617,7 @@ BEGIN
            SET seq = e.seq, head_hash = e.hash, available_points = e.available, pending_points = e.pending
           FROM entry AS e
          WHERE e.is_last AND w.bucket = ANY (ARRAY[e.bucket]) AND w.member_id = ANY (ARRAY[e.member_id])
-           AND w.point_type = p_point_type
+           AND w.point_type = ANY (ARRAY[CASE WHEN e.is_last THEN p_point_type END])
     )
     SELECT array_agg(house.bucket), array_agg(house.funder_id), array_agg(house.points)
       INTO sides, side_funders, side_points
@@ -775,13 +780,14 @@ BEGIN
                   FROM taken AS n
                  GROUP BY n.bucket, n.member_id, n.lot_seq) AS t
          WHERE l.bucket = ANY (ARRAY[t.bucket]) AND l.member_id = ANY (ARRAY[t.member_id])
-           AND l.point_type = p_point_type AND l.lot_seq = ANY (ARRAY[t.lot_seq])
+           AND l.point_type = ANY (ARRAY[CASE WHEN t.points > 0 THEN p_point_type END])
+           AND l.lot_seq = ANY (ARRAY[t.lot_seq])
     ), wallets AS (
         UPDATE ledger_wallet AS w
            SET seq = e.seq, head_hash = e.hash, available_points = e.available, held_points = e.held
           FROM entry AS e
          WHERE e.is_last AND w.bucket = ANY (ARRAY[e.bucket]) AND w.member_id = ANY (ARRAY[e.member_id])
-           AND w.point_type = p_point_type
+           AND w.point_type = ANY (ARRAY[CASE WHEN e.is_last THEN p_point_type END])
     )
     SELECT array_agg(j.grantable ORDER BY r.place), array_agg(j.free ORDER BY r.place)
       INTO placed, free
@@ -945,13 +951,14 @@ BEGIN
                   FROM pinned AS n
                  GROUP BY n.bucket, n.member_id, n.lot_seq) AS p
          WHERE l.bucket = ANY (ARRAY[p.bucket]) AND l.member_id = ANY (ARRAY[p.member_id])
-           AND l.point_type = p_point_type AND l.lot_seq = ANY (ARRAY[p.lot_seq])
+           AND l.point_type = ANY (ARRAY[CASE WHEN p.points > 0 THEN p_point_type END])
+           AND l.lot_seq = ANY (ARRAY[p.lot_seq])
     ), wallets AS (
         UPDATE ledger_wallet AS w
            SET seq = e.seq, head_hash = e.hash, available_points = e.available, held_points = e.held
           FROM entry AS e
          WHERE e.is_last AND w.bucket = ANY (ARRAY[e.bucket]) AND w.member_id = ANY (ARRAY[e.member_id])
-           AND w.point_type = p_point_type
+           AND w.point_type = ANY (ARRAY[CASE WHEN e.is_last THEN p_point_type END])
     ), house AS (
         SELECT e.bucket, e.funder_id, sum(e.points)::bigint AS points
           FROM entry AS e WHERE e.credit = 11
