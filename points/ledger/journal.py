@@ -69,6 +69,10 @@ class Journal:
     def wallet(self, member: MemberRef, point_type: int = TESSERA) -> Wallet:
         return self._wallets[member.member_id, point_type]
 
+    def has(self, key: WalletRef) -> bool:
+        """Whether the wallet is one of those the journal was opened on."""
+        return (key.member_id, key.point_type) in self._wallets
+
     def owing_pending_points(self, key: WalletRef) -> int:
         """What waits, or has ripened, in the wallet of who owes; nothing of who has none."""
         wallet = self._wallets.get((key.member_id, key.point_type))

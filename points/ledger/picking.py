@@ -40,6 +40,8 @@ async def _pick(
 ) -> list[list[Take] | InsufficientPoints]:
     wanted: dict[WalletRef, int] = {}
     for key, points in asked:
+        if not journal.has(key):
+            continue  # whoever earns for the first time at this moment has nothing yet: the wallet was not there to lock
         # who owes repays with what has ripened before anything is free: with all of it, in its order
         wanted[key] = wanted.get(key, journal.owing_pending_points(key)) + points
     free: dict[WalletRef, list[Lot]] = {}
