@@ -57,6 +57,7 @@ lock: ## renew uv.lock and the hash-pinned exports (needs uv)
 	env -u UV_FIND_LINKS -u UV_INDEX -u UV_DEFAULT_INDEX -u UV_EXTRA_INDEX_URL -u UV_INDEX_URL uv lock
 	uv export --quiet --frozen --no-emit-project --no-header --no-dev -o requirements.lock
 	uv export --quiet --frozen --no-emit-project --no-header -o requirements-dev.lock
+	uv export --quiet --frozen --no-emit-project --no-header --no-dev --group bench -o requirements-bench.lock
 
 clean: ## remove what was built and the embedded data
 	rm -rf .venv $(DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
