@@ -167,7 +167,6 @@ class Bench:
         )
 
     async def reference(self, script: str, clients: int) -> Run:
-        await self._superuser.execute("CHECKPOINT")
         before = await self._reading()
         run, cpu = await asyncio.to_thread(
             floor.pgbench, self._pgbench, self._url, script=script, clients=clients, seconds=SECONDS
