@@ -511,7 +511,7 @@ def test_the_books_equal_the_model_after_every_step(
     run_state_machine_as_test(
         Machine,
         settings=settings(
-            max_examples=EXAMPLES or 20,
+            max_examples=EXAMPLES or 35,
             stateful_step_count=STEPS,
             deadline=None,
             derandomize=not EXAMPLES,
