@@ -5,7 +5,8 @@ from datetime import datetime
 
 from msgspec import Struct
 
-from kernel import sm2
+from kernel import audit, sm2
+from kernel.audit import AuditRecord
 from kernel.database import Connection, read
 from kernel.vault import Vault
 from partners.registry.jwk import encode
@@ -59,10 +60,12 @@ async def load_sm2_signer(connection: Connection, *, vault: Vault, now: datetime
     return Sm2Signer(serial_no=active.serial_no, key=private, published=[_shown(key) for key in keys])
 
 
-async def replace_sm2_key(connection: Connection, *, vault: Vault, now: datetime) -> None:
+async def replace_sm2_key(connection: Connection, *, vault: Vault, actor: str, now: datetime) -> None:
     """Sign with a new key from the next start on; the one before stays published for whoever keeps signed answers."""
     await connection.execute(RETIRE_KEYS)
-    await _insert_key(connection, vault, now=now)
+    serial_no = await _insert_key(connection, vault, now=now)
+    record = AuditRecord(actor=actor, action="bank.sm2_key_replaced", subject=serial_no, detail={})
+    await audit.append(connection, record, partner_id=None, now=now)
 
 
 async def _list_keys(connection: Connection) -> list[_StoredKey]:
@@ -70,11 +73,12 @@ async def _list_keys(connection: Connection) -> list[_StoredKey]:
     return [read(record, _StoredKey) for record in await connection.fetch(LIST_KEYS)]
 
 
-async def _insert_key(connection: Connection, vault: Vault, *, now: datetime) -> None:
+async def _insert_key(connection: Connection, vault: Vault, *, now: datetime) -> str:
     private = sm2.PrivateKey.generate()
     serial_no = f"bank-{secrets.token_hex(8)}"
     sealed = vault.seal(private.to_der(), **_place(serial_no))
     await connection.execute(INSERT_KEY, serial_no, sealed, private.public().spki, now)
+    return serial_no
 
 
 def _shown(key: _StoredKey) -> dict[str, str]:

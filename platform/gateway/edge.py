@@ -158,7 +158,7 @@ class Edge:
             proofs=_headers(scope, b"dpop"),
             now=passage.now,
         )
-        passage.caller = proved.caller
+        passage.caller, passage.client = proved.caller, proved.client
         read = scope["method"] in READS
         limit = Limit(name="read" if read else "write", per_second=proved.rate_per_second, burst=proved.burst)
         await self._count(proved.caller.client_id, limit, exit_)

@@ -10,7 +10,7 @@ from kernel.caller import Caller
 from kernel.errors import Refusal
 from partners.oauth.access import AccessRefused, InvalidDpopProof
 from partners.oauth.http_signature import Request
-from partners.registry.model import RequestSignature
+from partners.registry.model import Client, RequestSignature
 
 _KEY = "tessera"
 
@@ -57,12 +57,12 @@ class Passage:
         "base_url",
         "body",
         "caller",
+        "client",
         "nonce",
         "now",
         "proof",
         "refused",
         "request_id",
-        "signature_demanded",
         "signed",
     )
 
@@ -75,14 +75,14 @@ class Passage:
         self.body = b""
         #: who is asking, once proved
         self.caller: Caller | None = None
+        #: what is registered of the caller's app
+        self.client: Client | None = None
         #: a proof of possession still to be used up, in the transaction of the write it was made for
         self.proof: OneTimeProof | None = None
         #: the same of a signature that has a nonce
         self.nonce: OneTimeProof | None = None
         #: the request's signatures, once they are found good
         self.signed: Signed | None = None
-        #: what the caller's app has agreed to sign with: gateway/signing.py
-        self.signature_demanded: RequestSignature = "fapi"
         #: code of the refusal that was raised, if one was: the transaction rolls back
         self.refused: str | None = None
 

@@ -38,7 +38,6 @@ class Runtime:
     vault: Vault
     signer: Signer
     sm2_signer: Sm2Signer | None
-    directory: AppDirectory
     verifier: AccessVerifier
     subjects: PairwiseSubjects
     limiter: Limiter
@@ -77,12 +76,11 @@ class Runtime:
             if self.sm2_signer is None:
                 log.warning("sm2_off", reason="no OpenSSL 3 with SM2 on this system")
             self.subjects = PairwiseSubjects()
-            self.directory = AppDirectory(self.pool)
             self.verifier = AccessVerifier(
                 signer=self.signer,
                 resource=f"{self.base_url}/v1",
                 base_url=self.base_url,
-                directory=self.directory,
+                directory=AppDirectory(self.pool),
                 livemode=settings.mode == "live",
             )
             self.aside = Aside()

@@ -6,7 +6,7 @@ where the route is known: `check_signed`.
 """
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, MutableMapping
 from datetime import timedelta
 from functools import lru_cache
 from typing import Any
@@ -35,13 +35,15 @@ LABEL = "bank"
 #: longer than any signature with this nonce could be of this minute
 NONCE_MEMORY = timedelta(seconds=2 * (http_signature.AGE_SECONDS + http_signature.AHEAD_SECONDS))
 
-Message = Mapping[str, Any]
+Message = MutableMapping[str, Any]
 
 
 def check_signed(passage: Passage, opt: Mapping[str, Any], method: str) -> None:
     """JR/T 0185: a write of level A2 is signed by the scheme its app has agreed to; `optional` apps need none."""
-    demanded = passage.signature_demanded
-    if demanded == "optional" or opt.get("level") != "A2" or method in READS or passage.caller is None:
+    if passage.client is None or opt.get("level") != "A2" or method in READS:
+        return
+    demanded = passage.client.request_signature
+    if demanded == "optional":
         return
     if passage.signed is None or demanded not in passage.signed.schemes:
         raise SignatureMissing(request_signature=demanded)
@@ -57,17 +59,9 @@ class Signing:
 
     async def check(self, scope: Any, passage: Passage) -> None:
         """Find every signature of the request good, or refuse it; the body has been read."""
-        caller = passage.caller
-        if caller is None:
-            return
+        client = passage.client
         sent = {name.lower() for name, _ in scope["headers"]} & SIGNING
-        if not sent and scope["method"] in READS:
-            return
-        client = await self._runtime.directory.find(caller.client_id)
-        if client is None:
-            raise SignatureInvalid(reason="its app is not registered")
-        passage.signature_demanded = client.request_signature
-        if not sent:
+        if client is None or not sent:
             return
         request = self._request(scope, _fields(scope["headers"]))
         schemes: set[RequestSignature] = set()
@@ -85,7 +79,7 @@ class Signing:
 
     async def _check_sm2(self, request: Request, client: Client, passage: Passage) -> str:
         """The nonce, which is still to be used up."""
-        if not sm2.is_available():
+        if self._runtime.sm2_signer is None:
             raise sm2.Sm2Off
         signature = sm2_scheme.read_header(request.fields[sm2_scheme.HEADER])
         sm2_scheme.check_header(signature, client_id=client.client_id, now=passage.now.timestamp())

@@ -10,7 +10,7 @@ import ctypes
 import ctypes.util
 import re
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from ctypes import POINTER, byref, c_char_p, c_int, c_long, c_size_t, c_ubyte, c_ulong, c_void_p
 from functools import cache
@@ -77,7 +77,12 @@ class _Library:
 @cache
 def _library() -> _Library | None:
     """The system's libcrypto, if it is of OpenSSL 3 and knows SM2."""
-    for name in (*_NAMES, ctypes.util.find_library("crypto")):
+    return open_library((*_NAMES, ctypes.util.find_library("crypto")))
+
+
+def open_library(names: Sequence[str | None]) -> _Library | None:
+    """The first of `names` that is a libcrypto of OpenSSL 3 or newer."""
+    for name in names:
         try:
             crypto = ctypes.CDLL(name) if name else None
             if crypto is None:
