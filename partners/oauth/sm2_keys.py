@@ -60,12 +60,13 @@ async def load_sm2_signer(connection: Connection, *, vault: Vault, now: datetime
     return Sm2Signer(serial_no=active.serial_no, key=private, published=[_shown(key) for key in keys])
 
 
-async def replace_sm2_key(connection: Connection, *, vault: Vault, actor: str, now: datetime) -> None:
+async def replace_sm2_key(connection: Connection, *, vault: Vault, actor: str, now: datetime) -> str:
     """Sign with a new key from the next start on; the one before stays published for whoever keeps signed answers."""
     await connection.execute(RETIRE_KEYS)
     serial_no = await _insert_key(connection, vault, now=now)
     record = AuditRecord(actor=actor, action="bank.sm2_key_replaced", subject=serial_no, detail={})
     await audit.append(connection, record, partner_id=None, now=now)
+    return serial_no
 
 
 async def _list_keys(connection: Connection) -> list[_StoredKey]:

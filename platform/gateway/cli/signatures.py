@@ -3,8 +3,6 @@
 import argparse
 import asyncio
 import os
-import sys
-from collections.abc import Awaitable, Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args
@@ -17,13 +15,16 @@ from gateway.attach import attached
 from gateway.runtime import Runtime
 from kernel import sm2
 from kernel.database import Connection, transaction
-from kernel.settings import from_environment
+from kernel.errors import Unprocessable
+from kernel.settings import Settings, from_environment
+from kernel.vault import Vault
 from partners.oauth.sm2_keys import replace_sm2_key
 from partners.registry import signatures
 from partners.registry.model import RequestSignature
 
-#: what is done for an admin: connection, the admin's name on record, now
-Act = Callable[[Connection, str, datetime], Awaitable[None]]
+
+class KeyFileUnreadable(Unprocessable):
+    """The file cannot be read: it must be a public key on the SM2 curve, as PEM or as a JWK with `crv` SM2."""
 
 
 def register(subparsers: Any) -> None:
@@ -43,83 +44,74 @@ def register(subparsers: Any) -> None:
     revoke.add_argument("client_id")
     revoke.add_argument("serial_no")
     _finish(revoke, _revoke)
-    rotate = commands.add_parser(
-        "rotate-bank-sm2-key", help="sign answers with a new key from the next start on"
+    replace = commands.add_parser(
+        "replace-bank-key", help="sign SM2 answers with a new key from the next start on"
     )
-    _finish(rotate, _rotate)
+    _finish(replace, _replace)
 
 
-def _finish(parser: argparse.ArgumentParser, run: Any) -> None:
+def _finish(parser: argparse.ArgumentParser, deed: Any) -> None:
     parser.add_argument("--by", required=True, metavar="LOGIN", help="a maker")
     parser.add_argument("--data-dir", default=None, help="the system's data directory (default: var)")
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=_run, deed=deed)
 
 
-def _demand(options: argparse.Namespace) -> int:
-    async def act(connection: Connection, actor: str, now: datetime) -> None:
-        app = await signatures.find_app_of_client(connection, options.client_id)
-        await signatures.set_request_signature(
-            connection, app=app, policy=options.policy, actor=actor, now=now
-        )
-
-    return _run(options, act)
+async def _demand(
+    connection: Connection, options: argparse.Namespace, _vault: Vault, actor: str, now: datetime
+) -> str:
+    app = await signatures.find_app_of_client(connection, options.client_id)
+    await signatures.set_request_signature(connection, app=app, policy=options.policy, actor=actor, now=now)
+    return f"{app.client_id}  request_signature {options.policy}"
 
 
-def _add(options: argparse.Namespace) -> int:
+async def _add(
+    connection: Connection, options: argparse.Namespace, _vault: Vault, actor: str, now: datetime
+) -> str:
+    key = _read(options.file)
+    app = await signatures.find_app_of_client(connection, options.client_id)
+    await signatures.add_sm2_key(
+        connection, app=app, serial_no=options.serial_no, key=key, actor=actor, now=now
+    )
+    return f"{app.client_id}  {options.serial_no} active  sm3 {sm2.sm3(b''.join(key.point)).hex()}"
+
+
+async def _revoke(
+    connection: Connection, options: argparse.Namespace, _vault: Vault, actor: str, now: datetime
+) -> str:
+    app = await signatures.find_app_of_client(connection, options.client_id)
+    await signatures.revoke_sm2_key(connection, app=app, serial_no=options.serial_no, actor=actor, now=now)
+    return f"{app.client_id}  {options.serial_no} revoked"
+
+
+async def _replace(
+    connection: Connection, _options: argparse.Namespace, vault: Vault, actor: str, now: datetime
+) -> str:
+    serial_no = await replace_sm2_key(connection, vault=vault, actor=actor, now=now)
+    return f"{serial_no}  active from the next start on"
+
+
+def _read(path: Path) -> sm2.PublicKey:
     try:
-        key = _read(options.file.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError) as fault:
-        print(f"tessera: {options.file} cannot be read: {fault}", file=sys.stderr)
-        return 2
-
-    async def act(connection: Connection, actor: str, now: datetime) -> None:
-        app = await signatures.find_app_of_client(connection, options.client_id)
-        await signatures.add_sm2_key(
-            connection, app=app, serial_no=options.serial_no, key=key, actor=actor, now=now
-        )
-
-    return _run(options, act)
-
-
-def _revoke(options: argparse.Namespace) -> int:
-    async def act(connection: Connection, actor: str, now: datetime) -> None:
-        app = await signatures.find_app_of_client(connection, options.client_id)
-        await signatures.revoke_sm2_key(
-            connection, app=app, serial_no=options.serial_no, actor=actor, now=now
-        )
-
-    return _run(options, act)
-
-
-def _rotate(options: argparse.Namespace) -> int:
-    return _run(options, None)
-
-
-def _read(text: str) -> sm2.PublicKey:
-    if not text.lstrip().startswith("{"):
-        return sm2.read_pem(text)
-    try:
+        text = path.read_text(encoding="utf-8")
+        if not text.lstrip().startswith("{"):
+            return sm2.read_pem(text)
         return signatures.read_sm2_jwk(msgspec.json.decode(text, type=dict[str, Any]))
-    except msgspec.DecodeError:
-        raise sm2.Sm2KeyInvalid from None
+    except (OSError, ValueError):
+        raise KeyFileUnreadable(file=str(path)) from None
 
 
-def _run(options: argparse.Namespace, act: Act | None) -> int:
+def _run(options: argparse.Namespace) -> int:
     settings = from_environment(os.environ)
     if options.data_dir is not None:
         settings = structs.replace(settings, data_dir=options.data_dir)
-
-    async def work() -> None:
-        runtime = Runtime(found)
-        async with runtime.open(), transaction(runtime.pool) as connection:
-            actor = await require_admin(connection, options.by, "maker")
-            now = runtime.clock.now()
-            if act is not None:
-                await act(connection, actor, now)
-            else:
-                await replace_sm2_key(connection, vault=runtime.vault, actor=actor, now=now)
-
     with attached(settings) as found:
-        asyncio.run(work())
-    print("done")
+        print(asyncio.run(_act(found, options)))
     return 0
+
+
+async def _act(settings: Settings, options: argparse.Namespace) -> str:
+    runtime = Runtime(settings)
+    async with runtime.open(), transaction(runtime.pool) as connection:
+        actor = await require_admin(connection, options.by, "maker")
+        told: str = await options.deed(connection, options, runtime.vault, actor, runtime.clock.now())
+        return told
