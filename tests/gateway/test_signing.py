@@ -30,8 +30,11 @@ from jwt import PyJWK
 
 from gateway.client import PartnerClient
 from gateway.credentials import SigningKey
+from gateway.requests import Passage, Signed
 from gateway.runtime import Runtime
+from gateway.signing import Signing
 from kernel.database import transaction
+from partners.oauth.http_signature import Request
 from partners.registry import service as registry
 
 from .test_edge import available, earning, new_member
@@ -112,7 +115,9 @@ class Call:
         self.headers = {name.lower(): value for name, value in self.headers.items()}
 
     async def send(self, http: httpx.AsyncClient, **changes: str) -> httpx.Response:
-        headers = {name: value.encode("latin-1") for name, value in (self.headers | changes).items()}
+        headers = [
+            (name.encode(), value.encode("latin-1")) for name, value in (self.headers | changes).items()
+        ]
         return await http.request(self.method, self.path, content=self.body, headers=headers)
 
 
@@ -517,6 +522,16 @@ async def test_a_route_that_is_not_hot_asks_for_a_signature_as_well(
     await call.prove()
 
     assert (await call.send(http)).json()["code"] == "signature_missing"
+
+
+async def test_a_stream_whose_end_is_not_known_goes_unsigned(runtime: Runtime) -> None:
+    passage = Passage(request_id="req_1", base_url=runtime.base_url, now=runtime.clock.now())
+    request = Request(method="GET", origin="http://bank", path="/", query="", fields={})
+    passage.signed = Signed(request=request, schemes=frozenset(("fapi",)))
+    start = {"type": "http.response.start", "status": 200, "headers": []}
+    piece = {"type": "http.response.body", "body": b"line", "more_body": True}
+
+    assert await Signing(runtime).answer(passage, start, piece) == (start, piece)
 
 
 async def test_our_own_client_signs_when_asked_to(strict_partner: PartnerClient) -> None:
