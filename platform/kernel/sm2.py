@@ -73,6 +73,13 @@ class _Library:
         self.free = crypto.CRYPTO_free
         self.free.restype, self.free.argtypes = None, (c_void_p, c_char_p, c_int)
 
+    def knows_sm2(self) -> bool:
+        """Whether it was built with SM2 and SM3; some distributions leave them out."""
+        context = self.context_by_name(None, b"SM2", None)
+        self.free_context(context)
+        self.forget_errors()
+        return bool(context) and bool(self.sm3())
+
 
 @cache
 def _library() -> _Library | None:
@@ -88,8 +95,8 @@ def open_library(names: Sequence[str | None]) -> _Library | None:
             if crypto is None:
                 continue
             crypto.OpenSSL_version_num.restype = c_ulong
-            if crypto.OpenSSL_version_num() >> 28 >= 3:
-                return _Library(crypto)
+            if crypto.OpenSSL_version_num() >> 28 >= 3 and (library := _Library(crypto)).knows_sm2():
+                return library
         except (OSError, AttributeError):
             continue
     return None
