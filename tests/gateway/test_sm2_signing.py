@@ -12,8 +12,8 @@ from uuid import uuid4
 import httpx
 import msgspec
 import pytest
-from gmssl.sm2 import CryptSM2
 from gmssl.sm3 import sm3_hash
+from sm2_peer import peer
 
 from gateway.client import PartnerClient
 from gateway.runtime import Runtime
@@ -47,7 +47,7 @@ class Signatory:
         x, y = self.public.point
         # RFC 5915: version 1, then the private key as an octet string
         private = key.to_der()[7:39].hex()
-        self._key = CryptSM2(private_key=private, public_key=(x + y).hex(), asn1=True)
+        self._key = peer(x, y, private=private)
 
     async def register(self, runtime: Runtime) -> None:
         async with transaction(runtime.pool) as connection:
@@ -125,12 +125,11 @@ async def test_a_signed_write_is_done_and_its_answer_is_signed_by_the_bank(
         for key in (await http.get("/oauth2/sm2_keys")).json()["keys"]
         if key["serial_no"] == told["serial_no"]
     ]
-    point = (decode(key["x"]) + decode(key["y"])).hex()
     asked = re.findall(r'nonce="(\w+)"', headers["tessera-signature"])[0]
     url = signatory.partner.credentials.base_url + EARNINGS
     lines = ["201", "POST", url, told["timestamp"], told["nonce"], asked, sm3(answer.content)]
     text = "".join(f"{line}\n" for line in lines).encode()
-    bank = CryptSM2(private_key="", public_key=point, asn1=True)
+    bank = peer(decode(key["x"]), decode(key["y"]))
     signature = base64.b64decode(told["signature"]).hex()
     assert bank.verify_with_sm3(signature, text)
     assert not bank.verify_with_sm3(signature, text.replace(b"201", b"200"))

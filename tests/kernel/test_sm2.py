@@ -9,6 +9,7 @@ import pytest
 from cryptography.hazmat.primitives.asymmetric.utils import encode_dss_signature
 from gmssl.sm2 import CryptSM2
 from gmssl.sm3 import sm3_hash
+from sm2_peer import peer
 
 from kernel import sm2
 
@@ -24,7 +25,7 @@ MESSAGE = b"message digest"
 @pytest.fixture
 def oracle() -> CryptSM2:
     """The example's key pair in another implementation."""
-    return CryptSM2(private_key=PRIVATE, public_key=(X + Y).hex(), asn1=True)
+    return peer(X, Y, private=PRIVATE)
 
 
 def test_the_example_of_the_standard_verifies() -> None:
@@ -57,8 +58,7 @@ def test_what_the_other_implementation_signs_verifies_here(oracle: CryptSM2) -> 
 
 def test_what_is_signed_here_verifies_there() -> None:
     key = sm2.PrivateKey.generate()
-    x, y = key.public().point
-    other = CryptSM2(private_key="", public_key=(x + y).hex(), asn1=True)
+    other = peer(*key.public().point)
 
     assert other.verify_with_sm3(key.sign(b"an answer").hex(), b"an answer")
     assert not other.verify_with_sm3(key.sign(b"an answer").hex(), b"another")
