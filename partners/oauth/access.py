@@ -109,6 +109,7 @@ class AccessVerifier:
         )
         return Authenticated(
             caller=caller,
+            client=client,
             proof_scope=proof_scope(proof),
             proof_jti=proof.jti,
             proof_expires_at=now + PROOF_MEMORY,

@@ -11,6 +11,8 @@ from typing import Any, Literal
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
 from kernel.database import Connection
@@ -57,6 +59,11 @@ class Signer:
         return jwt.encode(
             claims, self._active.private, algorithm="ES256", headers={"typ": typ, "kid": self._active.kid}
         )
+
+    def sign_bytes(self, data: bytes) -> bytes:
+        """The active key's signature over `data`, R and S of 32 bytes each (RFC 9421 §3.3.4)."""
+        r, s = decode_dss_signature(self._active.private.sign(data, ec.ECDSA(SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
     def verify(self, token: str, typ: str) -> dict[str, Any]:
         """The claims of a JWS this deployment signed as `typ`; JwsInvalid for any other. Claims are the caller's to judge."""

@@ -7,6 +7,7 @@ from uuid import UUID
 from msgspec import Meta, Struct
 
 from kernel.caller import Caller, MemberRef
+from partners.registry.model import Client
 
 TOKEN_SECONDS = 300
 
@@ -107,6 +108,8 @@ class Authenticated(Struct, frozen=True, kw_only=True):
     """What the edge learns about a request that carried a good token and a good proof."""
 
     caller: Caller
+    #: what is registered of the caller's app, as it was less than a second ago
+    client: Client
     #: scope and value of the proof's identifier, which the edge still has to use up
     proof_scope: str
     proof_jti: str

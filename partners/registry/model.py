@@ -21,6 +21,8 @@ PartnerStatus = Literal[
 ]
 AppStatus = Literal["active", "inactive", "removed"]
 KeyStatus = Literal["pending", "active", "retiring", "revoked"]
+#: which signature the writes of level A2 must carry
+RequestSignature = Literal["optional", "fapi", "sm2"]
 
 
 class Partner(Struct, frozen=True, kw_only=True):
@@ -77,6 +79,9 @@ class Client(Struct, frozen=True, kw_only=True):
     burst: int
     #: kid to public JWK, the usable ones only
     keys: dict[str, dict[str, Any]]
+    request_signature: RequestSignature = "fapi"
+    #: serial number to the point (x and y in hex) of the usable SM2 keys
+    sm2_keys: dict[str, str] = {}
 
 
 class Agreement(Struct, frozen=True, kw_only=True):

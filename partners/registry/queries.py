@@ -86,7 +86,11 @@ SELECT a.id AS app_id, a.partner_id, a.client_id, a.status AS app_status, p.stat
        a.scopes, a.rate_per_second, a.burst,
        coalesce((SELECT jsonb_object_agg(k.kid, k.jwk)
                    FROM registry_key AS k
-                  WHERE k.app_id = a.id AND k.status IN ('active', 'retiring')), '{}') AS keys
+                  WHERE k.app_id = a.id AND k.status IN ('active', 'retiring')), '{}') AS keys,
+       a.request_signature,
+       coalesce((SELECT jsonb_object_agg(m.serial_no, encode(m.x || m.y, 'hex'))
+                   FROM registry_sm2_key AS m
+                  WHERE m.app_id = a.id AND m.status = 'active'), '{}') AS sm2_keys
   FROM registry_app AS a
   JOIN registry_partner AS p ON p.id = a.partner_id
  WHERE a.client_id = $1

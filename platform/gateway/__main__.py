@@ -19,6 +19,7 @@ from gateway.cli import (
     rewards,
     sandbox,
     serving,
+    signatures,
 )
 from kernel.errors import Refusal
 from kernel.migrate import MigrationError
@@ -32,6 +33,7 @@ COMMANDS = (
     migration,
     sandbox,
     admin,
+    signatures,
     books,
     jobs,
     members,

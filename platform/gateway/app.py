@@ -39,6 +39,7 @@ from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth.keys import Signer
 from partners.oauth.scopes import SCOPES
+from partners.oauth.sm2_keys import Sm2Signer
 
 ROUTES: list[Any] = [
     *partners.oauth.handlers.routes,
@@ -94,7 +95,9 @@ def describe(runtime: Runtime) -> dict[str, Any]:
     """The OpenAPI document of the routes."""
     described = build_litestar(runtime, openapi=OpenAPIConfig(title="Tessera", version="1"))
     scopes = {name: sentence.en for name, sentence in SCOPES.items()}
-    return build_document(described, base_url=runtime.base_url, scopes=scopes)
+    return build_document(
+        described, base_url=runtime.base_url, scopes=scopes, bank_code=runtime.settings.bank_code
+    )
 
 
 def batch_paths(litestar: Litestar) -> frozenset[str]:
@@ -131,6 +134,9 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
     def signer() -> Signer:
         return runtime.signer
 
+    def sm2_signer() -> Sm2Signer | None:
+        return runtime.sm2_signer
+
     def settings() -> Settings:
         return runtime.settings
 
@@ -152,6 +158,7 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
         "vault": vault,
         "cursors": cursors,
         "signer": signer,
+        "sm2_signer": sm2_signer,
         "settings": settings,
         "base_url": base_url,
         "runtime": itself,

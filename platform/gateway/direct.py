@@ -22,6 +22,7 @@ from gateway.problems import Answer, InternalError, ValueNotStorable, render
 from gateway.requests import Passage
 from gateway.runtime import Runtime
 from gateway.scopes import check_scope
+from gateway.signing import check_signed
 from gateway.unit_of_work import Desk, keyed_request
 from kernel.database import AWAY, DatabaseBusy
 from kernel.errors import Refusal
@@ -67,6 +68,7 @@ class DirectRoutes:
         passage = Passage.of(scope)
         try:
             check_scope(passage.caller, route.handler.opt)
+            check_signed(passage, route.handler.opt, "POST")
             if route.decoder is not None and (passage.body or not route.bare):
                 data = route.decoder.decode(passage.body)
                 if route.reads:

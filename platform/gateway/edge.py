@@ -1,7 +1,7 @@
 """The edge: what happens to every request before a route is looked up, and to every answer on its way out.
 
-In this order: request id, proof of who is asking, quota, one-time proof, body within bounds and in time: of a stranger
-not a byte is kept. It stands
+In this order: request id, proof of who is asking, quota, one-time proof, body within bounds and in time (of a stranger
+not a byte is kept), signatures over all of it. It stands
 outside Litestar's router so that requests to unknown routes are identified and counted too. The scope guard, which
 denies by default, is inside: gateway/scopes.py.
 """
@@ -23,12 +23,12 @@ from gateway.metrics import observe_request
 from gateway.problems import BodyTooLarge, InternalError, RequestMalformed, render
 from gateway.requests import OneTimeProof, Passage
 from gateway.runtime import Runtime
+from gateway.signing import Signing
 from kernel.database import AWAY, DatabaseBusy, transaction
 from kernel.errors import Exhausted, Refusal, Unavailable
 from kernel.ids import new_id, to_wire
 from kernel.one_time import use_once
 from kernel.vault import sha256
-from partners.oauth.access import InvalidDpopProof
 
 log = structlog.get_logger("edge")
 
@@ -75,6 +75,7 @@ class Edge:
         self._app = app
         self.runtime = runtime
         self._batch_paths = batch_paths
+        self._signing = Signing(runtime)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -84,10 +85,11 @@ class Edge:
         now = self.runtime.clock.now()
         passage = Passage(request_id=to_wire("req", new_id(now)), base_url=self.runtime.base_url, now=now)
         passage.enter(scope)
-        exit_ = _Exit(send, passage, _interaction_id(scope), self._spend)
+        exit_ = _Exit(send, passage, _interaction_id(scope), self._spend, self._signing)
         try:
             await self._identify(scope, passage, exit_)
             passage.body = await self._body_in_time(scope, receive)
+            await self._check_signature(scope, passage)
             await self._app(scope, _replay(passage.body, receive), exit_)
         except _ClientGone:
             return
@@ -156,7 +158,7 @@ class Edge:
             proofs=_headers(scope, b"dpop"),
             now=passage.now,
         )
-        passage.caller = proved.caller
+        passage.caller, passage.client = proved.caller, proved.client
         read = scope["method"] in READS
         limit = Limit(name="read" if read else "write", per_second=proved.rate_per_second, burst=proved.burst)
         await self._count(proved.caller.client_id, limit, exit_)
@@ -168,6 +170,12 @@ class Edge:
         else:
             # The proof of a write is used up in the write's own transaction: gateway/unit_of_work.py.
             passage.proof = proof
+
+    async def _check_signature(self, scope: Scope, passage: Passage) -> None:
+        await self._signing.check(scope, passage)
+        if passage.nonce is not None and scope["method"] in READS:
+            nonce, passage.nonce = passage.nonce, None
+            await self._use_up(nonce, passage.now)
 
     async def _count(self, key: str, limit: Limit, exit_: "_Exit") -> None:
         verdict = await self.runtime.limiter.take(key, limit)
@@ -185,7 +193,7 @@ class Edge:
         except (RedisError, OSError, TimeoutError):
             first = await self._use_up_in_database(proof)
         if not first:
-            raise InvalidDpopProof(reason="it was used before")
+            raise proof.used_before()
 
     async def _use_up_in_database(self, proof: OneTimeProof) -> bool:
         async with transaction(self.runtime.pool) as connection:
@@ -210,19 +218,23 @@ class _Exit:
         passage: Passage,
         interaction_id: bytes | None,
         spend: Callable[[OneTimeProof], Awaitable[None]],
+        signing: Signing,
     ) -> None:
         self._send = send
         self._passage = passage
         self._interaction_id = interaction_id
         self._spend = spend
+        self._signing = signing
+        self._unsigned: Message | None = None
         self.verdict: Verdict | None = None
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            if self._passage.proof is not None and self.status < 500:
-                await self._spend(self._passage.proof)
+            if self.status < 500:
+                for proof in self._passage.once:
+                    await self._spend(proof)
             headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
             present = {name.lower() for name, _ in headers}
             headers += [(name, value) for name, value in SECURITY_HEADERS if name not in present]
@@ -232,6 +244,13 @@ class _Exit:
             if self.verdict is not None:
                 headers += [item for item in self.verdict.headers() if item[0] not in present]
             message = {**message, "headers": headers}
+            if self._passage.signed is not None:
+                self._unsigned = message  # until its body is known
+                return
+        elif self._unsigned is not None:
+            start, self._unsigned = self._unsigned, None
+            start, message = await self._signing.answer(self._passage, start, message)
+            await self._send(start)
         await self._send(message)
 
     async def refuse(self, refusal: Refusal) -> None:

@@ -10,6 +10,7 @@ from redis.asyncio import Redis
 
 from gateway.limits import Limiter
 from gateway.writer import LedgerWriter
+from kernel.aside import Aside
 from kernel.clock import DatabaseClock
 from kernel.database import AWAY, Pool, acquire, open_pool, tell_time, transaction
 from kernel.errors import Refusal
@@ -20,6 +21,7 @@ from kernel.vault import Vault
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
 from partners.oauth.service import PairwiseSubjects
+from partners.oauth.sm2_keys import Sm2Signer, load_sm2_signer
 from partners.registry.directory import AppDirectory
 
 log = structlog.get_logger("runtime")
@@ -35,10 +37,12 @@ class Runtime:
     clock: DatabaseClock
     vault: Vault
     signer: Signer
+    sm2_signer: Sm2Signer | None
     verifier: AccessVerifier
     subjects: PairwiseSubjects
     limiter: Limiter
     writer: LedgerWriter
+    aside: Aside
     cursors: CursorSeal
 
     def __init__(self, settings: Settings) -> None:
@@ -68,6 +72,9 @@ class Runtime:
                 self.signer = await load_signer(
                     connection, vault=self.vault, issuer=self.base_url, now=self.clock.now()
                 )
+                self.sm2_signer = await load_sm2_signer(connection, vault=self.vault, now=self.clock.now())
+            if self.sm2_signer is None:
+                log.warning("sm2_off", reason="no OpenSSL 3 with SM2 on this system")
             self.subjects = PairwiseSubjects()
             self.verifier = AccessVerifier(
                 signer=self.signer,
@@ -76,6 +83,7 @@ class Runtime:
                 directory=AppDirectory(self.pool),
                 livemode=settings.mode == "live",
             )
+            self.aside = Aside()
             self.limiter = Limiter(self.redis, share=1 / settings.workers)
             self.writer = LedgerWriter(self.pool, vault=self.vault, subjects=self.subjects)
             keeper = asyncio.create_task(self._keep_time(), name="clock")
@@ -83,6 +91,7 @@ class Runtime:
                 yield
             finally:
                 await self.writer.close()
+                self.aside.close()
                 keeper.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await keeper

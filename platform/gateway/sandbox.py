@@ -48,6 +48,8 @@ SHOP_LEVELS: tuple[ShopLevel, ...] = ("iron", "bronze", "silver", "gold")
 #: the first ones again, so that equals can be compared
 EXTRA_MEMBERS = 4
 YEARS = 5
+#: the partner that has a second app with every policy on
+STRICT = "ecommerce"
 RATE_PER_SECOND = 5_000
 BURST = 10_000
 
@@ -144,6 +146,10 @@ def partner_file(data_dir: Path, slug: str) -> Path:
     return data_dir / "sandbox" / "partners" / f"{slug}.json"
 
 
+def strict_file(data_dir: Path, slug: str) -> Path:
+    return data_dir / "sandbox" / "strict" / f"{slug}.json"
+
+
 async def seed(
     connection: Connection,
     *,
@@ -169,6 +175,10 @@ async def seed(
             connection, partner, members, vault=vault, base_url=base_url, issuer=signer.issuer, now=now
         )
         _write(partner_file(data_dir, partner.slug), credentials)
+        if partner.slug == STRICT:
+            _write(
+                strict_file(data_dir, partner.slug), await _make_strict(connection, partner, credentials, now)
+            )
     if not any(partner.slug in known for partner in PARTNERS):
         _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
         for definition in (red_friday(now), double_eleven(now)):
@@ -179,6 +189,17 @@ async def seed(
         invited = [member.ref for member in members[-EXTRA_MEMBERS:]]
         await give_consultations(connection, invited, partner_id=hospital.id, now=now)
     log.info("sandbox_seeded", partners=len(PARTNERS), members=len(members))
+
+
+async def _make_strict(
+    connection: Connection, partner: SandboxPartner, easy: Credentials, now: datetime
+) -> Credentials:
+    """A second app of the same partner, as registration makes them: with every policy on."""
+    found = await registry.find_partner_by_slug(connection, partner.slug)
+    app = await _add_app(connection, partner, found.id, strict=True, now=now)
+    return structs.replace(
+        easy, client_id=app.client_id, kid=app.kid, private_jwk=app.private_jwk, scopes=app.scopes
+    )
 
 
 async def _add_admins(connection: Connection, *, vault: Vault, now: datetime) -> list[NewAdmin]:
@@ -222,12 +243,27 @@ async def _add_partner(
     await webhooks.set_partner_secret(connection, partner_id=partner_id, secret=secret, vault=vault, now=now)
     for definition in _offers_of(partner, now):
         await publish_definition(connection, definition, partner_id=partner_id, now=now)
+    app = await _add_app(connection, partner, partner_id, strict=False, now=now)
+    return structs.replace(
+        app,
+        base_url=base_url,
+        issuer=issuer,
+        webhook_secret=secret,
+        members=await _introduce(connection, members, partner_id, partner.scopes, vault=vault, now=now),
+    )
+
+
+async def _add_app(
+    connection: Connection, partner: SandboxPartner, partner_id: UUID, *, strict: bool, now: datetime
+) -> Credentials:
+    """An app with its key. A first call should work with any library, so only the strict one must sign."""
     app = await registry.register_app(
         connection,
         partner_id=partner_id,
         scopes=partner.scopes,
         rate_per_second=RATE_PER_SECOND,
         burst=BURST,
+        request_signature="fapi" if strict else "optional",
         now=now,
     )
     key = SigningKey.generate()
@@ -235,14 +271,13 @@ async def _add_partner(
         connection, app_id=app.id, jwk=key.public_jwk | {"kid": f"{partner.slug}-1"}, now=now
     )
     return Credentials(
-        base_url=base_url,
-        issuer=issuer,
+        base_url="",
+        issuer="",
         client_id=app.client_id,
         kid=kid,
         private_jwk=key.private_jwk() | {"kid": kid, "alg": "ES256", "use": "sig"},
         scopes=sorted(partner.scopes),
-        webhook_secret=secret,
-        members=await _introduce(connection, members, partner_id, partner.scopes, vault=vault, now=now),
+        webhook_secret="",
     )
 
 
@@ -293,8 +328,8 @@ async def _introduce(
 
 
 def _readdress_files(data_dir: Path, *, base_url: str, issuer: str) -> None:
-    for partner in PARTNERS:
-        path = partner_file(data_dir, partner.slug)
+    paths = [partner_file(data_dir, partner.slug) for partner in PARTNERS]
+    for path in [*paths, strict_file(data_dir, STRICT)]:
         if not path.exists():
             log.warning("partner_file_missing", path=str(path), remedy="tessera sandbox reset")
             continue
