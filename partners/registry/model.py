@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 PartnerKind = Literal["product_supplier", "service_provider"]
 Scene = Literal["ecommerce", "hospital", "education", "tax"]
@@ -82,6 +82,9 @@ class Client(Struct, frozen=True, kw_only=True):
     request_signature: RequestSignature = "fapi"
     #: serial number to the point (x and y in hex) of the usable SM2 keys
     sm2_keys: dict[str, str] = {}
+    #: where members may be sent back to, compared as text
+    redirect_uris: list[str] = []
+    grant_types: list[str] = field(default_factory=lambda: ["client_credentials"])
 
 
 class Agreement(Struct, frozen=True, kw_only=True):

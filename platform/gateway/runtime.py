@@ -20,6 +20,7 @@ from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
+from partners.oauth.revocations import RevocationList
 from partners.oauth.service import PairwiseSubjects
 from partners.oauth.sm2_keys import Sm2Signer, load_sm2_signer
 from partners.registry.directory import AppDirectory
@@ -81,6 +82,7 @@ class Runtime:
                 resource=f"{self.base_url}/v1",
                 base_url=self.base_url,
                 directory=AppDirectory(self.pool),
+                revocations=RevocationList(self.pool),
                 livemode=settings.mode == "live",
             )
             self.aside = Aside()
