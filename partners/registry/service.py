@@ -102,7 +102,13 @@ async def find_next_partner(
 
 
 async def set_partner_status(
-    connection: Connection, *, partner_id: UUID, status: PartnerStatus, actor: str, now: datetime
+    connection: Connection,
+    *,
+    partner_id: UUID,
+    status: PartnerStatus,
+    reason: str | None = None,
+    actor: str,
+    now: datetime,
 ) -> Partner:
     """Move the partner; tokens issued before end for good, also when it is reinstated later.
 
@@ -125,9 +131,9 @@ async def set_partner_status(
         payload={"partner": wire_id, "status": status, "was": partner.status},
     )
     await outbox.enqueue(connection, [event], now=now)
-    record = AuditRecord(
-        actor=actor, action=f"partner.{status}", subject=wire_id, detail={"was": partner.status}
-    )
+    # The reason stays in the house: the event tells the partner no more than the status.
+    detail = {"was": partner.status} | ({} if reason is None else {"reason": reason})
+    record = AuditRecord(actor=actor, action=f"partner.{status}", subject=wire_id, detail=detail)
     await audit.append(connection, record, partner_id=partner_id, now=now)
     return await find_partner(connection, partner_id)
 
@@ -156,6 +162,13 @@ async def register_app(
 
 async def find_app(connection: Connection, app_id: UUID) -> App:
     app = await queries.find_app(connection, app_id)
+    if app is None:
+        raise Absent
+    return app
+
+
+async def find_app_by_client(connection: Connection, client_id: str) -> App:
+    app = await queries.find_app_by_client(connection, client_id)
     if app is None:
         raise Absent
     return app
@@ -213,7 +226,7 @@ async def set_key_status(
     check_key_move(present, status)
     if status == "active":
         check_active_keys([key.status for key in keys])
-    await queries.move_key(connection, app_id, kid, present=present, wanted=status)
+    await queries.move_key(connection, app_id, kid, present=present, wanted=status, now=now)
     if status == "revoked":
         await queries.raise_epoch(connection, app_id, now=now)
 
