@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from kernel.caller import MemberRef
 from kernel.database import Connection, read
+from partners.oauth.grant_queries import read_consent
 from partners.oauth.model import Consent, Standing
 
 
@@ -51,6 +52,8 @@ LOCK_SIGNING_KEYS = "SELECT pg_advisory_xact_lock(hashtextextended('oauth_signin
 LIST_SIGNING_KEY_STATES = """
 SELECT kid, status FROM oauth_signing_key WHERE status <> 'retired' ORDER BY created_at DESC, kid
 """
+
+FIND_FIRST_SIGNING_KEY = "SELECT min(created_at) FROM oauth_signing_key"
 
 LIST_STANDINGS = """
 SELECT s.sub, s.member_id, s.bucket,
@@ -103,10 +106,13 @@ SELECT c.id, $2, c.member_id, c.bucket, $5, $6, $7, $8
   FROM unnest($1::uuid[], $3::bigint[], $4::smallint[]) AS c (id, member_id, bucket)
 """
 
+# The newest first: it is what the member said last.
 FIND_CONSENT = """
-SELECT id, member_id, bucket, scopes, purposes, granted_at, ends_on
+SELECT id, member_id, bucket, scopes, purposes, data_kinds, authorization_details, sensitive, granted_at, ends_on
   FROM oauth_consent
  WHERE partner_id = $1 AND member_id = $2 AND withdrawn_at IS NULL AND ends_on >= $3
+ ORDER BY granted_at DESC, id DESC
+ LIMIT 1
 """
 
 
@@ -128,12 +134,33 @@ async def insert_signing_key(
     await connection.execute(INSERT_SIGNING_KEY, kid, private_jwk, public_jwk, status, now)
 
 
-async def move_signing_keys(connection: Connection, *, present: str, wanted: str) -> None:
-    await connection.execute(MOVE_SIGNING_KEYS, present, wanted)
+async def move_signing_keys(
+    connection: Connection, *, present: str, wanted: str, now: datetime | None = None
+) -> None:
+    await connection.execute(MOVE_SIGNING_KEYS, present, wanted, now)
 
 
-async def move_signing_key(connection: Connection, kid: str, *, present: str, wanted: str) -> None:
-    await connection.execute(MOVE_SIGNING_KEY, kid, present, wanted)
+async def move_signing_key(
+    connection: Connection, kid: str, *, present: str, wanted: str, now: datetime | None = None
+) -> None:
+    await connection.execute(MOVE_SIGNING_KEY, kid, present, wanted, now)
+
+
+async def lock_signing_keys(connection: Connection) -> None:
+    """One rotation at a time, until commit."""
+    await connection.execute(LOCK_SIGNING_KEYS)
+
+
+async def list_signing_key_states(connection: Connection) -> list[tuple[str, str]]:
+    """Kid and status of the published keys, newest first as they are published."""
+    records = await connection.fetch(LIST_SIGNING_KEY_STATES)
+    return [(record["kid"], record["status"]) for record in records]
+
+
+async def find_first_signing_key(connection: Connection) -> datetime | None:
+    """When the first one was made."""
+    first: datetime | None = await connection.fetchval(FIND_FIRST_SIGNING_KEY)
+    return first
 
 
 async def list_standings(
@@ -225,13 +252,4 @@ async def find_consent(
     connection: Connection, partner_id: UUID, member: MemberRef, *, today: date
 ) -> Consent | None:
     record = await connection.fetchrow(FIND_CONSENT, partner_id, member.member_id, today)
-    if record is None:
-        return None
-    return Consent(
-        id=record["id"],
-        member=MemberRef(member_id=record["member_id"], bucket=record["bucket"]),
-        scopes=record["scopes"],
-        purposes=record["purposes"],
-        granted_at=record["granted_at"],
-        ends_on=record["ends_on"],
-    )
+    return None if record is None else read_consent(record)

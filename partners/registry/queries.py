@@ -103,7 +103,7 @@ LOCK_APP = "SELECT true FROM registry_app WHERE id = $1 FOR NO KEY UPDATE"
 # Fetched keys older than a day count no more; a key registered under the same kid is the one that is meant.
 FIND_CLIENT = """
 SELECT a.id AS app_id, a.partner_id, a.client_id, a.status AS app_status, p.status AS partner_status, p.epoch,
-       a.scopes, a.rate_per_second, a.burst, a.jwks_uri, a.token_binding, a.certificate_subject,
+       a.scopes, a.rate_per_second, a.burst, a.redirect_uris, a.grant_types, a.jwks_uri, a.token_binding, a.certificate_subject,
        a.certificate_thumbprints, a.ip_allow::text[] AS ip_allow, j.fetched_at AS jwks_fetched_at,
        coalesce(j.keys, '{}') || coalesce(k.usable, '{}') AS keys, coalesce(k.pending, '{}') AS pending
   FROM registry_app AS a

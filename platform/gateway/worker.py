@@ -128,7 +128,12 @@ async def _work(settings: Settings) -> None:
             async with transaction(runtime.pool) as connection:
                 return await one_time.forget_expired(connection, now=runtime.clock.now())
 
-        due = DueJobs(jobs_pool, schedule(runtime.signer), now_of=runtime.clock.now, ending=ending.is_set)
+        due = DueJobs(
+            jobs_pool,
+            schedule(runtime.signer, runtime.vault),
+            now_of=runtime.clock.now,
+            ending=ending.is_set,
+        )
         async with asyncio.TaskGroup() as group:
             for name, round_, pause in (
                 ("relay", relay, 0.1),

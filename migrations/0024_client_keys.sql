@@ -61,12 +61,12 @@ ALTER TABLE oauth_signing_key ALTER COLUMN moved_at SET NOT NULL;
 GRANT UPDATE (moved_at) ON oauth_signing_key TO tessera_app;
 
 -- Requests and failures of one client or address in one minute; the subject is a hash. Swept when the minute is long over.
-CREATE TABLE oauth_attempt (
+CREATE TABLE kernel_attempt (
     subject   bytea       NOT NULL CHECK (length(subject) = 32),
     window_at timestamptz NOT NULL,
     requests  bigint      NOT NULL DEFAULT 0,
     failures  bigint      NOT NULL DEFAULT 0,
     PRIMARY KEY (subject, window_at)
 );
-CREATE INDEX oauth_attempt_window ON oauth_attempt (window_at);
-GRANT SELECT, INSERT, UPDATE, DELETE ON oauth_attempt TO tessera_app;
+CREATE INDEX kernel_attempt_window ON kernel_attempt (window_at);
+GRANT SELECT, INSERT, UPDATE, DELETE ON kernel_attempt TO tessera_app;
