@@ -11,6 +11,7 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from kernel.calendar import business_date
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
+from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth import service
@@ -89,6 +90,7 @@ async def issue_token(
     connection: NamedDependency[Connection],
     signer: NamedDependency[Signer],
     settings: NamedDependency[Settings],
+    sender: NamedDependency[Sender],
     base_url: NamedDependency[str],
     now: NamedDependency[datetime],
 ) -> Response[TokenAnswer | TokenError]:
@@ -101,6 +103,8 @@ async def issue_token(
         signer=signer,
         base_url=base_url,
         livemode=settings.mode == "live",
+        sender=sender,
+        requests_per_minute=settings.token_requests_per_minute,
         now=now,
     )
     if isinstance(outcome, TokenIssued):
@@ -112,12 +116,14 @@ async def issue_token(
         )
         return Response(answer, status_code=200, headers=NO_STORE)
     error = TokenError(error=outcome.error, error_description=outcome.description)
-    return Response(error, status_code=outcome.status, headers=NO_STORE)
+    wait = outcome.retry_after_seconds
+    headers = NO_STORE if wait is None else {**NO_STORE, "Retry-After": str(wait)}
+    return Response(error, status_code=outcome.status, headers=headers)
 
 
 @get("/.well-known/oauth-authorization-server", public=True)
 async def read_server_metadata(
-    signer: NamedDependency[Signer], base_url: NamedDependency[str]
+    signer: NamedDependency[Signer], base_url: NamedDependency[str], settings: NamedDependency[Settings]
 ) -> Response[dict[str, Any]]:
     """What the authorization server can do (RFC 8414)."""
     metadata = {
@@ -132,7 +138,18 @@ async def read_server_metadata(
         "dpop_signing_alg_values_supported": ALGORITHMS,
         "scopes_supported": sorted(SCOPES),
     }
-    return Response(metadata, headers=CACHEABLE)
+    return Response(metadata | certificate_metadata(settings), headers=CACHEABLE)
+
+
+def certificate_metadata(settings: Settings) -> dict[str, Any]:
+    """What is added where clients can come with certificates (RFC 8705 §3.3, §5): only then is it published."""
+    if settings.mtls_base_url is None:
+        return {}
+    return {
+        "token_endpoint_auth_methods_supported": ["private_key_jwt", "tls_client_auth"],
+        "tls_client_certificate_bound_access_tokens": True,
+        "mtls_endpoint_aliases": {"token_endpoint": settings.mtls_base_url + TOKEN_PATH},
+    }
 
 
 @get(

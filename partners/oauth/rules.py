@@ -26,8 +26,11 @@ F = TypeVar("F", bound=ClientForm)
 class RequestRefused(Exception):
     """A request to an OAuth endpoint is refused with an error of RFC 6749 §5.2, RFC 8707 or RFC 9449."""
 
-    def __init__(self, error: str, description: str, *, status: int = 400) -> None:
+    def __init__(
+        self, error: str, description: str, *, status: int = 400, retry_after_seconds: int | None = None
+    ) -> None:
         super().__init__(description)
+        self.retry_after_seconds = retry_after_seconds
         self.error = error
         self.description = description
         self.status = status

@@ -10,8 +10,14 @@ import msgspec
 
 from kernel.database import Connection
 from kernel.one_time import use_once
+from kernel.sender import NOBODY, Sender
 from partners.oauth import rules
-from partners.oauth.client_authentication import MEMORY, authenticate_client, check_may_ask
+from partners.oauth.client_authentication import (
+    MEMORY,
+    REQUESTS_PER_MINUTE,
+    authenticate_client,
+    check_may_ask,
+)
 from partners.oauth.jws import JwsInvalid
 from partners.oauth.keys import Signer
 from partners.oauth.model import (
@@ -39,21 +45,43 @@ async def request_token(
     signer: Signer,
     base_url: str,
     livemode: bool,
+    sender: Sender = NOBODY,
+    requests_per_minute: int = REQUESTS_PER_MINUTE,
     now: datetime,
 ) -> TokenIssued | TokenRefused:
-    """A token bound to the key of the proof (RFC 6749 §4.4, RFC 7523 §2.2, RFC 9449 §5), or why not."""
+    """A token bound to the key of the proof (RFC 6749 §4.4, RFC 7523 §2.2, RFC 9449 §5), or why not.
+
+    Or to the certificate of the connection (RFC 8705 §3), where that is what the app's tokens are bound to.
+    """
     try:
         form = rules.read_form(body, content_type)
         check_grant_type(form.grant_type)
-        client = await authenticate_client(connection, form, issuer=signer.issuer, now=now)
-        proof = await _prove(connection, proofs, base_url=base_url, now=now)
+        client = await authenticate_client(
+            connection,
+            form,
+            issuer=signer.issuer,
+            sender=sender,
+            requests_per_minute=requests_per_minute,
+            now=now,
+        )
+        bound_to = await _bind(connection, client, proofs, sender, base_url=base_url, now=now)
         check_may_ask(client)
         rules.check_resource(form.resource, resource=base_url + RESOURCE_PATH)
         scope = " ".join(rules.choose_scope(form.scope, client.scopes))
     except RequestRefused as refused:
-        return TokenRefused(status=refused.status, error=refused.error, description=refused.description)
-    claims = _claims(client, proof, scope, signer.issuer, base_url, livemode=livemode, now=now)
-    return TokenIssued(access_token=signer.sign(msgspec.to_builtins(claims), typ="at+jwt"), scope=scope)
+        return TokenRefused(
+            status=refused.status,
+            error=refused.error,
+            description=refused.description,
+            retry_after_seconds=refused.retry_after_seconds,
+        )
+    claims = _claims(client, bound_to, scope, signer.issuer, base_url, livemode=livemode, now=now)
+    return TokenIssued(
+        access_token=signer.sign(msgspec.to_builtins(claims), typ="at+jwt"),
+        # RFC 8705 §3: a token that is bound to a certificate is sent as Bearer, over that certificate's connection.
+        token_type="DPoP" if bound_to.jkt else "Bearer",
+        scope=scope,
+    )
 
 
 def check_grant_type(grant_type: str | None) -> None:
@@ -61,6 +89,26 @@ def check_grant_type(grant_type: str | None) -> None:
         raise RequestRefused("invalid_request", "grant_type is missing")
     if grant_type != "client_credentials":
         raise RequestRefused("unsupported_grant_type", "this server grants client_credentials")
+
+
+async def _bind(
+    connection: Connection,
+    client: Client,
+    proofs: list[str],
+    sender: Sender,
+    *,
+    base_url: str,
+    now: datetime,
+) -> Confirmation:
+    """What the token will be bound to: the app's policy says whether to a key or to a certificate."""
+    if client.token_binding == "dpop":
+        return Confirmation(jkt=(await _prove(connection, proofs, base_url=base_url, now=now)).jkt)
+    if proofs or sender.certificate is None:
+        raise RequestRefused(
+            "invalid_request",
+            "this app's tokens are bound to its certificate: connect with it, and send no DPoP proof",
+        )
+    return Confirmation(x5t=sender.certificate.thumbprint)
 
 
 async def _prove(connection: Connection, proofs: list[str], *, base_url: str, now: datetime) -> Proof:
@@ -85,7 +133,14 @@ def proof_scope(proof: Proof) -> str:
 
 
 def _claims(
-    client: Client, proof: Proof, scope: str, issuer: str, base_url: str, *, livemode: bool, now: datetime
+    client: Client,
+    bound_to: Confirmation,
+    scope: str,
+    issuer: str,
+    base_url: str,
+    *,
+    livemode: bool,
+    now: datetime,
 ) -> AccessClaims:
     issued_at = int(now.timestamp())
     return AccessClaims(
@@ -98,7 +153,7 @@ def _claims(
         nbf=issued_at,
         exp=issued_at + TOKEN_SECONDS,
         scope=scope,
-        cnf=Confirmation(jkt=proof.jkt),
+        cnf=bound_to,
         livemode=livemode,
         pse=client.epoch,
     )

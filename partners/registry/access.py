@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from functools import lru_cache
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
+from ipaddress import IPv4Network, IPv6Network, ip_address, ip_network
 
 from cryptography import x509
 
@@ -44,11 +44,14 @@ def check_access(access: Access, *, loopback: bool) -> Access:
     )
 
 
-def allows(ip_allow: Sequence[str], address: IPv4Address | IPv6Address | None) -> bool:
+def allows(ip_allow: Sequence[str], address: str | None) -> bool:
     """Whether an app with these networks may call from `address`; an address nobody vouches for is in none."""
     if not ip_allow:
         return True
-    return address is not None and any(address in _known_network(network) for network in ip_allow)
+    if address is None:
+        return False
+    known = _known_address(address)
+    return any(known in _known_network(network) for network in ip_allow)
 
 
 def _subject(subject: str) -> str:
@@ -72,3 +75,4 @@ def _network(text: str) -> IPv4Network | IPv6Network:
 
 
 _known_network = lru_cache(maxsize=4096)(ip_network)
+_known_address = lru_cache(maxsize=4096)(ip_address)

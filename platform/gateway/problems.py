@@ -20,6 +20,7 @@ from gateway.requests import Passage
 from kernel.database import AWAY, DatabaseBusy
 from kernel.errors import (
     Absent,
+    Exhausted,
     Failed,
     Malformed,
     Refusal,
@@ -108,6 +109,8 @@ def render(refusal: Refusal, *, base_url: str, trace_id: str, **members: Any) ->
         ).challenge()
     if isinstance(refusal, Unavailable) or refusal.code == "idempotency_in_progress":
         headers["retry-after"] = "1"
+    if isinstance(refusal, Exhausted) and "retry_after_seconds" in refusal.facts:
+        headers["retry-after"] = str(refusal.facts["retry_after_seconds"])
     return Answer(status=document["status"], headers=headers, body=msgspec.json.encode(document))
 
 

@@ -10,16 +10,18 @@ import re
 from collections.abc import Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
-from ipaddress import IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Any
 
 from cryptography import x509
 from cryptography.hazmat.primitives.hashes import SHA256
 
 from kernel.errors import Malformed
-from kernel.sender import Address, Certificate, Sender
+from kernel.sender import Certificate, Sender
 from kernel.settings import Settings, SettingsError
 from partners.registry.jwk import encode
+
+Address = IPv4Address | IPv6Address
 
 CERTIFICATE_BYTES = 8_192
 HOPS_MAX = 16
@@ -50,7 +52,7 @@ class Proxies:
         forwarded = [value.decode("latin-1") for name, value in headers if name == self._header]
         certificates = [value for name, value in headers if name == b"client-cert"]
         return Sender(
-            address=self._client(forwarded, address),
+            address=_written(self._client(forwarded, address)),
             certificate=read_certificate(certificates, now) if certificates else None,
         )
 
@@ -131,7 +133,11 @@ def _address(text: str) -> Address | None:
 
 @lru_cache(maxsize=4096)
 def _unvouched(address: Address | None) -> Sender:
-    return Sender(address=address)
+    return Sender(address=_written(address))
+
+
+def _written(address: Address | None) -> str | None:
+    return None if address is None else str(address)
 
 
 def _hop(text: str, *, in_forwarded: bool) -> Address | None:

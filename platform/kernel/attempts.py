@@ -55,6 +55,11 @@ class Counted(Struct, frozen=True, kw_only=True):
     failures: int
 
 
+def address_subject(network: str) -> str:
+    """Under which an address is counted."""
+    return f"address:{network}"
+
+
 def window_of(now: datetime) -> datetime:
     """The beginning of the minute."""
     return now.replace(second=0, microsecond=0)

@@ -1,11 +1,10 @@
 """Where a request comes from: the address and the certificate that somebody we trust vouches for."""
 
 from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address, ip_network
+from functools import lru_cache
+from ipaddress import IPv6Address, ip_network
 
 from msgspec import Struct
-
-Address = IPv4Address | IPv6Address
 
 
 class Certificate(Struct, frozen=True, kw_only=True):
@@ -29,16 +28,21 @@ class Certificate(Struct, frozen=True, kw_only=True):
 class Sender(Struct, frozen=True, kw_only=True):
     """The far end of a request."""
 
-    #: None where nobody vouches for one
-    address: Address | None = None
+    #: as `ipaddress` writes it; None where nobody vouches for one
+    address: str | None = None
     #: None without mutual TLS
     certificate: Certificate | None = None
 
     def network(self) -> str:
         """Whom attempts are counted for: the address, of IPv6 the /64 that one customer has."""
-        if isinstance(self.address, IPv6Address):
-            return str(ip_network((int(self.address) >> 64 << 64, 64)))
-        return "unknown" if self.address is None else str(self.address)
+        if self.address is None:
+            return "unknown"
+        return _network_of(self.address) if ":" in self.address else self.address
+
+
+@lru_cache(maxsize=4096)
+def _network_of(address: str) -> str:
+    return str(ip_network((int(IPv6Address(address)) >> 64 << 64, 64)))
 
 
 #: nothing is known, so nothing that depends on it is allowed

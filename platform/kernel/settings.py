@@ -93,8 +93,7 @@ class Settings(Struct, frozen=True, kw_only=True):
         int, Meta(ge=1, le=120), _described("How long requests in flight may take to finish after SIGTERM.")
     ] = 10
     private_port: Annotated[
-        int | None,
-        Meta(ge=1, le=65_535),
+        Annotated[int, Meta(ge=1, le=65_535)] | None,
         _described(
             "A second port, on loopback, for the proxy that ends TLS on this host: what comes in there may carry "
             "`Client-Cert` (RFC 9440) and the forwarding header."
