@@ -12,6 +12,7 @@ from partners.oauth import rules
 from partners.oauth.jws import JwsInvalid, convert
 from partners.oauth.keys import Signer
 from partners.oauth.model import AccessClaims, Authenticated, Proof
+from partners.oauth.revocations import RevocationList, revocation_subjects
 from partners.oauth.token import PROOF_MEMORY, proof_scope
 from partners.registry.access import allows
 from partners.registry.directory import AppDirectory
@@ -73,6 +74,7 @@ class AccessVerifier:
         resource: str,
         base_url: str,
         directory: AppDirectory,
+        revocations: RevocationList,
         livemode: bool,
         tokens_max: int = TOKENS_MAX,
     ) -> None:
@@ -82,6 +84,7 @@ class AccessVerifier:
         assert origin is not None, "the base URL is not a URL"
         self._origin = origin.rstrip("/")
         self._directory = directory
+        self._revocations = revocations
         self._livemode = livemode
         self._tokens_max = tokens_max
         self._tokens: OrderedDict[bytes, AccessClaims] = OrderedDict()
@@ -126,6 +129,11 @@ class AccessVerifier:
         assert client is not None
         if not allows(client.ip_allow, sender.address):
             raise IpNotAllowed
+        # FAPI 2.0 §5.3.4: the revocation status too, however long ago the token was verified.
+        if await self._revocations.includes(revocation_subjects(claims), now=now):
+            self._tokens.pop(digest, None)
+            raise InvalidToken(reason="it was revoked")
+        own = claims.sub == claims.client_id
         caller = Caller(
             partner_id=client.partner_id,
             app_id=client.app_id,
@@ -133,6 +141,9 @@ class AccessVerifier:
             # A scope taken from the app is gone at once, whatever the token says.
             scopes=frozenset(claims.scope.split()) & frozenset(client.scopes),
             key_thumbprint=proof.jkt if proof is not None else claims.cnf.x5t or "",
+            subject=None if own else claims.sub,
+            grant_id=claims.grant_id,
+            authorization_details=tuple(claims.authorization_details or ()),
         )
         return Authenticated(
             caller=caller,

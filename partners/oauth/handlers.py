@@ -14,25 +14,27 @@ from kernel.database import Connection
 from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
-from partners.oauth import service
+from partners.oauth import discovery, service
+from partners.oauth.exchange import GRANTS
 from partners.oauth.keys import Signer
-from partners.oauth.model import TokenIssued
-from partners.oauth.scopes import SCOPES
+from partners.oauth.model import TokenIssued, TokenRefused
 from partners.oauth.token import RESOURCE_PATH, TOKEN_PATH, request_token
-from partners.registry.jwk import ALGORITHMS
 
 # RFC 6749 §5.1
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 CACHEABLE = {"Cache-Control": "max-age=300"}
 
 
-class TokenAnswer(Struct, frozen=True, kw_only=True):
-    """An access token bound to the key of the proof."""
+class TokenAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An access token bound to the key of the proof; with a member's token, what else belongs to it."""
 
     access_token: str
     token_type: str
     expires_in: Annotated[int, Meta(description="Seconds.")]
     scope: str
+    refresh_token: str | None = None
+    grant_id: Annotated[str, Meta(description="The member's grant, `grt_…`.")] | None = None
+    authorization_details: list[dict[str, Any]] | None = None
 
 
 class TokenError(Struct, frozen=True, kw_only=True):
@@ -91,10 +93,11 @@ async def issue_token(
     signer: NamedDependency[Signer],
     settings: NamedDependency[Settings],
     sender: NamedDependency[Sender],
+    vault: NamedDependency[Vault],
     base_url: NamedDependency[str],
     now: NamedDependency[datetime],
 ) -> Response[TokenAnswer | TokenError]:
-    """Exchange a client assertion and a DPoP proof for an access token."""
+    """Exchange a client assertion and a DPoP proof, with a code or a refresh token if you have one, for an access token."""
     outcome = await request_token(
         connection,
         body=await request.body(),
@@ -105,6 +108,8 @@ async def issue_token(
         livemode=settings.mode == "live",
         sender=sender,
         requests_per_minute=settings.token_requests_per_minute,
+        vault=vault,
+        grants=GRANTS,
         now=now,
     )
     if isinstance(outcome, TokenIssued):
@@ -113,43 +118,30 @@ async def issue_token(
             token_type=outcome.token_type,
             expires_in=outcome.expires_in,
             scope=outcome.scope,
+            refresh_token=outcome.refresh_token,
+            grant_id=outcome.grant_id,
+            authorization_details=outcome.authorization_details,
         )
         return Response(answer, status_code=200, headers=NO_STORE)
     error = TokenError(error=outcome.error, error_description=outcome.description)
+    return Response(error, status_code=outcome.status, headers=refusal_headers(outcome))
+
+
+def refusal_headers(outcome: TokenRefused) -> dict[str, str]:
+    """The headers of a refusal."""
     wait = outcome.retry_after_seconds
-    headers = NO_STORE if wait is None else {**NO_STORE, "Retry-After": str(wait)}
-    return Response(error, status_code=outcome.status, headers=headers)
+    return NO_STORE if wait is None else {**NO_STORE, "Retry-After": str(wait)}
 
 
-@get("/.well-known/oauth-authorization-server", public=True)
+@get(["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"], public=True)
 async def read_server_metadata(
     signer: NamedDependency[Signer], base_url: NamedDependency[str], settings: NamedDependency[Settings]
 ) -> Response[dict[str, Any]]:
     """What the authorization server can do (RFC 8414)."""
-    metadata = {
-        "issuer": signer.issuer,
-        "token_endpoint": base_url + TOKEN_PATH,
-        "jwks_uri": f"{base_url}/oauth2/jwks",
-        "grant_types_supported": ["client_credentials"],
-        # RFC 8414 §2 requires the member; there is no authorization endpoint, so it is empty.
-        "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
-        "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
-        "dpop_signing_alg_values_supported": ALGORITHMS,
-        "scopes_supported": sorted(SCOPES),
-    }
-    return Response(metadata | certificate_metadata(settings), headers=CACHEABLE)
-
-
-def certificate_metadata(settings: Settings) -> dict[str, Any]:
-    """What is added where clients can come with certificates (RFC 8705 §3.3, §5): only then is it published."""
-    if settings.mtls_base_url is None:
-        return {}
-    return {
-        "token_endpoint_auth_methods_supported": ["private_key_jwt", "tls_client_auth"],
-        "tls_client_certificate_bound_access_tokens": True,
-        "mtls_endpoint_aliases": {"token_endpoint": settings.mtls_base_url + TOKEN_PATH},
-    }
+    metadata = discovery.describe_server(
+        signer.issuer, base_url=base_url, mtls_base_url=settings.mtls_base_url
+    )
+    return Response(metadata, headers=CACHEABLE)
 
 
 @get(
@@ -160,15 +152,7 @@ async def read_resource_metadata(
     signer: NamedDependency[Signer], base_url: NamedDependency[str]
 ) -> Response[dict[str, Any]]:
     """What the partner API asks of a caller (RFC 9728)."""
-    metadata = {
-        "resource": base_url + RESOURCE_PATH,
-        "authorization_servers": [signer.issuer],
-        "scopes_supported": sorted(SCOPES),
-        "bearer_methods_supported": ["header"],
-        "dpop_signing_alg_values_supported": ALGORITHMS,
-        "dpop_bound_access_tokens_required": True,
-    }
-    return Response(metadata, headers=CACHEABLE)
+    return Response(discovery.describe_resource(signer.issuer, base_url=base_url), headers=CACHEABLE)
 
 
 @get("/oauth2/jwks", public=True)
@@ -177,7 +161,7 @@ async def read_jwks(signer: NamedDependency[Signer]) -> Response[dict[str, Any]]
     return Response(signer.jwks(), headers=CACHEABLE)
 
 
-@get("/v1/members/{sub:str}", scope="members:read", level="A1")
+@get("/v1/members/{sub:str}", scope="members:read", level="A1", member_token=True)
 async def read_member(
     sub: FromPath[str],
     connection: NamedDependency[Connection],

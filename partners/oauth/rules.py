@@ -6,7 +6,15 @@ from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from partners.oauth.jws import Jws, JwsInvalid, convert, parse
-from partners.oauth.model import AssertionClaims, ClientForm, Proof, ProofClaims, Seconds, TokenForm
+from partners.oauth.model import (
+    AssertionClaims,
+    ClientForm,
+    Proof,
+    ProofClaims,
+    Seconds,
+    TokenForm,
+    TokenRefused,
+)
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS = 300
@@ -30,10 +38,19 @@ class RequestRefused(Exception):
         self, error: str, description: str, *, status: int = 400, retry_after_seconds: int | None = None
     ) -> None:
         super().__init__(description)
-        self.retry_after_seconds = retry_after_seconds
         self.error = error
         self.description = description
         self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+    def outcome(self) -> TokenRefused:
+        """What the endpoint answers."""
+        return TokenRefused(
+            status=self.status,
+            error=self.error,
+            description=self.description,
+            retry_after_seconds=self.retry_after_seconds,
+        )
 
 
 def read_form(body: bytes, content_type: str) -> TokenForm:

@@ -105,7 +105,7 @@ class RevokeKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
     ] = False
 
 
-@get("/v1/me", scope="self", level="A1")
+@get("/v1/me", scope="self", level="A1", member_token=True)
 async def read_me(
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],

@@ -23,6 +23,7 @@ from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
+from partners.oauth.revocations import RevocationList
 from partners.oauth.service import PairwiseSubjects
 from partners.registry.directory import AppDirectory
 from partners.registry.jwks import KeyFetcher
@@ -93,6 +94,7 @@ class Runtime:
                 resource=f"{self.base_url}/v1",
                 base_url=self.base_url,
                 directory=directory,
+                revocations=RevocationList(self.pool),
                 livemode=settings.mode == "live",
             )
             self.limiter = Limiter(self.redis, share=1 / settings.workers)
