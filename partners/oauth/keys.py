@@ -33,8 +33,6 @@ class SigningKey(Struct, frozen=True, kw_only=True):
     status: SigningStatus
     private: ec.EllipticCurvePrivateKey
     public_jwk: dict[str, str]
-    #: when it took this status
-    moved_at: datetime
 
     def __repr__(self) -> str:
         return f"SigningKey({self.kid}, {self.status})"
@@ -140,7 +138,6 @@ def open_key(vault: Vault, stored: queries.StoredKey) -> SigningKey:
         status=stored.status,
         private=private,
         public_jwk=stored.public_jwk,
-        moved_at=stored.moved_at,
     )
 
 

@@ -74,7 +74,14 @@ async def use_pending_key(connection: Connection, *, app_id: UUID, kid: str, now
 
 
 async def revoke_key(
-    connection: Connection, *, app_id: UUID, kid: str, last: bool = False, actor: str, now: datetime
+    connection: Connection,
+    *,
+    app_id: UUID,
+    kid: str,
+    last: bool = False,
+    reason: str | None = None,
+    actor: str,
+    now: datetime,
 ) -> Key:
     """From this commit on nothing it signed is taken, and the partner's tokens end: a thief may have fetched some.
 
@@ -99,7 +106,7 @@ async def revoke_key(
     await jwks_queries.drop_key(connection, app_id, kid)
     if key is None or key.status != "pending":
         await queries.raise_epoch(connection, app_id, now=now)
-    await _tell(connection, app, "key.revoked", {"kid": kid}, actor=actor, now=now)
+    await _tell(connection, app, "key.revoked", {"kid": kid}, reason=reason, actor=actor, now=now)
     return await _find(connection, app_id, kid)
 
 
@@ -114,7 +121,14 @@ async def _find(connection: Connection, app_id: UUID, kid: str) -> Key:
 
 
 async def _tell(
-    connection: Connection, app: App, happened: str, facts: dict[str, Any], *, actor: str, now: datetime
+    connection: Connection,
+    app: App,
+    happened: str,
+    facts: dict[str, Any],
+    *,
+    reason: str | None = None,
+    actor: str,
+    now: datetime,
 ) -> None:
     event = outbox.Event(
         bucket=app.partner_id.int % BUCKETS,
@@ -124,5 +138,7 @@ async def _tell(
         payload={"app": app.client_id, **facts},
     )
     await outbox.enqueue(connection, [event], now=now)
-    record = AuditRecord(actor=actor, action=happened, subject=app.client_id, detail=facts)
+    # The reason stays in the house.
+    detail = facts if reason is None else facts | {"reason": reason}
+    record = AuditRecord(actor=actor, action=happened, subject=app.client_id, detail=detail)
     await audit.append(connection, record, partner_id=app.partner_id, now=now)

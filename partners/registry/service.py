@@ -182,14 +182,21 @@ async def list_apps(connection: Connection, partner_id: UUID) -> list[App]:
 
 
 async def set_app_status(
-    connection: Connection, *, app_id: UUID, status: AppStatus, actor: str, now: datetime
+    connection: Connection,
+    *,
+    app_id: UUID,
+    status: AppStatus,
+    reason: str | None = None,
+    actor: str,
+    now: datetime,
 ) -> App:
     """Switch an app on or off, or remove it for ever; its earlier tokens end in each case."""
     if not await queries.move_app(connection, app_id, status):
         raise Absent
     await queries.raise_epoch(connection, app_id, now=now)
     app = await find_app(connection, app_id)
-    record = AuditRecord(actor=actor, action=f"app.{status}", subject=app.client_id, detail={})
+    detail = {} if reason is None else {"reason": reason}
+    record = AuditRecord(actor=actor, action=f"app.{status}", subject=app.client_id, detail=detail)
     await audit.append(connection, record, partner_id=app.partner_id, now=now)
     return app
 

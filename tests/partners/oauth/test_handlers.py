@@ -14,6 +14,7 @@ from partner_client import PartnerClient, generate, public_jwk
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
 from kernel.pages import CursorSeal
+from kernel.sender import NOBODY, Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth import handlers as oauth
@@ -46,6 +47,7 @@ async def http(
         "subjects": (Subjects, PairwiseSubjects()),
         "cursors": (CursorSeal, CursorSeal(bytes(32))),
         "settings": (Settings, Settings()),
+        "sender": (Sender, NOBODY),
         "base_url": (str, base_url),
         "now": (datetime, now),
     }
