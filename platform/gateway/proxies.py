@@ -26,7 +26,7 @@ Address = IPv4Address | IPv6Address
 CERTIFICATE_BYTES = 8_192
 HOPS_MAX = 16
 # An address as forwarding headers write it, with or without a port (RFC 7239 §6).
-_NODE = re.compile(r"\s*(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)|([0-9A-Fa-f:]+))(?::[0-9]{1,5})?\s*", re.ASCII)
+_NODE = re.compile(r"\s*(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)|([0-9A-Fa-f:.]+))(?::[0-9]{1,5})?\s*", re.ASCII)
 _FOR = re.compile(r'(?:^|;)\s*for\s*=\s*"?([^";]*)"?\s*(?:;|$)', re.IGNORECASE | re.ASCII)
 
 
