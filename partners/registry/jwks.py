@@ -66,9 +66,14 @@ class KeyFetcher:
         if fetching is None:
             fetching = asyncio.create_task(self._refresh(client.app_id, client.jwks_uri, now))
             self._fetching[client.app_id] = fetching
-            fetching.add_done_callback(lambda _: self._fetching.pop(client.app_id, None))
+            fetching.add_done_callback(lambda task: self._fetched(client.app_id, task))
         # One who hangs up does not take the answer away from the others.
         return await asyncio.shield(fetching)
+
+    def _fetched(self, app_id: UUID, task: asyncio.Task[bool]) -> None:
+        del self._fetching[app_id]
+        if not task.cancelled():
+            task.exception()  # seen here even if everybody who waited has hung up
 
     async def _refresh(self, app_id: UUID, jwks_uri: str, now: datetime) -> bool:
         async with transaction(self._pool) as connection:

@@ -23,7 +23,8 @@ def scope(peer: str | None, headers: dict[str, str], *, port: int = 8080) -> dic
 
 
 def proxies(**changes: Any) -> Proxies:
-    return Proxies(Settings(**{"trusted_proxies": PROXIES, "private_port": 9443} | changes))
+    given: dict[str, Any] = {"trusted_proxies": PROXIES, "private_port": 9443} | changes
+    return Proxies(Settings(**given))
 
 
 @pytest.mark.parametrize(

@@ -9,12 +9,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from certificates import client_cert, make_certificate
 from faults import Serve
 
 from gateway.client import PartnerClient
-from kernel.supervisor.process import wait_until
+from kernel.supervisor.process import free_port, wait_until
 
 CALLS = 200
+PRIVATE_PORT = free_port()
 #: from commit to the last call that may begin and still succeed
 PROMISE_SECONDS = 1.0
 #: who has not been refused by then never will be
@@ -26,7 +28,7 @@ def serve() -> Generator[Serve, None, None]:
     """A running platform of two HTTP workers with its own servers."""
     root = Path(tempfile.mkdtemp(prefix="tessera-suspension-", dir="/var/tmp"))
     root.chmod(0o711)
-    running = Serve(root)
+    running = Serve(root, environment={"TESSERA_PRIVATE_PORT": str(PRIVATE_PORT)})
     try:
         running.start()
         yield running
@@ -67,7 +69,7 @@ class Caller:
 
     async def until_refused(self) -> list[float]:
         """When the calls that succeeded began; ends with the first that did not."""
-        begun = []
+        begun: list[float] = []
         while True:
             started = time.monotonic()
             status, code = await self.call()
@@ -151,9 +153,12 @@ async def test_an_app_is_switched_off_by_one_and_its_key_revoked_by_one(serve: S
         assert "revoked" in (await tell(serve, "app", "list", "education"))[1]
 
 
-async def test_an_access_is_proposed_by_one_and_approved_by_another(serve: Serve) -> None:
+async def test_an_access_is_proposed_by_one_approved_by_another_and_used_through_the_private_port(
+    serve: Serve,
+) -> None:
     client_id = serve.partner("tax").client_id
-    words = ("--ip-allow", "192.0.2.0/24", "--certificate-subject", "dns:tax.example.com")
+    words = ["--ip-allow", "192.0.2.0/24", "--certificate-subject", "dns:tax.example.com"]
+    words += ["--token-binding", "certificate"]
     code, told = await tell(
         serve, "app", "access", client_id, *words, "--by", "maker", "--reason", "an exercise"
     )
@@ -165,6 +170,20 @@ async def test_an_access_is_proposed_by_one_and_approved_by_another(serve: Serve
     async with httpx.AsyncClient(timeout=30.0) as http:
         refused = await Caller(serve, "tax", http).form("/oauth2/token", grant_type="client_credentials")
         assert (refused.status_code, refused.json()["error"]) == (403, "unauthorized_client")
+
+        form = {"grant_type": "client_credentials", "client_id": client_id}
+        vouched = {
+            "client-cert": client_cert(make_certificate("tax.example.com")),
+            "x-forwarded-for": "192.0.2.7",
+        }
+        private = f"http://127.0.0.1:{PRIVATE_PORT}"
+        spoofed = await http.post(f"{serve.base_url}/oauth2/token", data=form, headers=vouched)
+        assert (spoofed.status_code, spoofed.json()["error"]) == (401, "invalid_client")
+        answer = await http.post(f"{private}/oauth2/token", data=form, headers=vouched)
+        assert answer.status_code == 200, answer.text
+        bearer = vouched | {"authorization": f"Bearer {answer.json()['access_token']}"}
+        assert (await http.get(f"{private}/v1/me", headers=bearer)).status_code == 200
+        assert (await http.get(f"{serve.base_url}/v1/me", headers=bearer)).status_code == 401
 
 
 async def test_a_replaced_signing_key_is_taken_over_by_running_processes(serve: Serve) -> None:
