@@ -5,6 +5,7 @@ requests counts for all of them: the row is no queue, and the sum is right.
 """
 
 import secrets
+from collections.abc import Mapping
 from datetime import datetime, timedelta
 
 from msgspec import Struct
@@ -33,6 +34,24 @@ WITH used AS (
 SELECT EXISTS (SELECT FROM used) AS first,
        coalesce((SELECT requests FROM counted),
                 (SELECT requests FROM kernel_attempt WHERE subject = $3 AND window_at = $4), 0) AS requests
+"""
+
+# The same for many requests at once; subjects in order, so that two batches wait for each other but never in a circle.
+USE_EACH_ONCE_COUNTED = """
+WITH used AS (
+    INSERT INTO kernel_one_time_id (id_hash, expires_at)
+    SELECT u.id_hash, u.expires_at FROM unnest($1::bytea[], $2::timestamptz[]) AS u (id_hash, expires_at) ORDER BY u.id_hash
+    ON CONFLICT (id_hash) DO NOTHING
+    RETURNING id_hash
+), counted AS (
+    INSERT INTO kernel_attempt AS a (subject, window_at, requests)
+    SELECT c.subject, $5, c.requests FROM unnest($3::bytea[], $4::bigint[]) AS c (subject, requests) ORDER BY c.subject
+    ON CONFLICT (subject, window_at) DO UPDATE SET requests = a.requests + EXCLUDED.requests
+    RETURNING subject, requests
+)
+SELECT id_hash, NULL::bytea AS subject, NULL::bigint AS requests FROM used
+UNION ALL
+SELECT NULL, subject, requests FROM counted
 """
 
 COUNT = """
@@ -93,6 +112,30 @@ async def use_once_counted(
     )
     assert record is not None, "the statement answers one row"
     return record["first"], record["requests"] <= limit
+
+
+async def use_each_once_counted(
+    connection: Connection, ids: Mapping[bytes, datetime], requests: Mapping[str, int], *, now: datetime
+) -> tuple[set[bytes], dict[str, int]]:
+    """Those of `ids` seen for the first time, and each subject's requests of this minute with these `requests` added."""
+    if not ids:
+        return set(), {}
+    subjects = {sha256("attempt", subject): subject for subject in requests}
+    records = await connection.fetch(
+        USE_EACH_ONCE_COUNTED,
+        list(ids.keys()),
+        list(ids.values()),
+        list(subjects),
+        [requests[subject] for subject in subjects.values()],
+        window_of(now),
+    )
+    fresh = {record["id_hash"] for record in records if record["id_hash"] is not None}
+    counted = {
+        subjects[record["subject"]]: int(record["requests"])
+        for record in records
+        if record["subject"] is not None
+    }
+    return fresh, counted
 
 
 async def count(

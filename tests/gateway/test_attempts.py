@@ -160,3 +160,18 @@ async def test_no_identifier_passes_twice_however_much_is_counted(strict: Runtim
     answers = await asyncio.gather(*(use() for _ in range(50)))
     assert sum(first for first, _ in answers) == 1
     assert sum(within for _, within in answers) == 10
+
+
+async def test_a_batch_is_counted_with_its_identifiers(strict: Runtime, now: datetime) -> None:
+    ids = {bytes([n]) * 32: now + timedelta(minutes=1) for n in range(3)}
+
+    async def use() -> tuple[set[bytes], dict[str, int]]:
+        async with transaction(strict.pool) as connection:
+            return await attempts.use_each_once_counted(
+                connection, ids, {"client:a": 2, "client:b": 1}, now=now
+            )
+
+    answers = await asyncio.gather(*(use() for _ in range(20)))
+    assert sum(len(fresh) for fresh, _ in answers) == 3
+    assert sorted(counted["client:a"] for _, counted in answers) == list(range(2, 42, 2))
+    assert sorted(counted["client:b"] for _, counted in answers) == list(range(1, 21))
