@@ -1,14 +1,18 @@
 """A partner rotates and revokes its keys over HTTP, with assertions signed by the keys in question."""
 
 import asyncio
+import json
 from typing import Any
 
 import httpx
 import pytest
-from partner_client import generate, private_jwk
+from partner_client import b64, generate, private_jwk
+from publisher import Publisher
 
 from gateway.client import ApiProblem, PartnerClient
 from gateway.credentials import SigningKey
+from gateway.runtime import Runtime
+from partners.oauth.claimed import Claimed, read_claimed
 
 
 def successor(partner: PartnerClient, kid: str) -> tuple[dict[str, Any], PartnerClient]:
@@ -124,3 +128,50 @@ async def test_another_partners_key_is_as_absent_as_none(register: Any) -> None:
         problems.append((problem.value.status, problem.value.code))
     assert problems[:2] == [(404, "not_found")] * 2
     assert problems[2][0] == 404
+
+
+async def test_an_assertion_by_a_published_key_is_fetched_for(
+    partner: PartnerClient, http: httpx.AsyncClient, runtime: Runtime
+) -> None:
+    jwk, published = successor(partner, "published")
+    other_jwk, other = successor(partner, "unpublished")
+    async with Publisher([jwk]).serving() as publisher:
+        await runtime.pool.execute(
+            "UPDATE registry_app SET jwks_uri = $2 WHERE client_id = $1",
+            partner.credentials.client_id,
+            publisher.uri,
+        )
+        runtime.client_keys._directory.forget(partner.credentials.client_id)
+        answers = await asyncio.gather(*(ask(http, published) for _ in range(20)))
+        assert (answers, publisher.asked) == ([(200, "")] * 20, 1)
+        publisher.keys = [jwk, other_jwk]
+        # Within the same minute nobody asks again, however many kids are made up.
+        answers = await asyncio.gather(*(ask(http, other) for _ in range(20)))
+        assert (answers, publisher.asked) == ([(401, "invalid_client")] * 20, 1)
+        assert await ask(http, published) == (200, "")
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"client_assertion=",
+        b"xclient_assertion=a.b.c",
+        b"client_assertion=a.b",
+        b"client_assertion=a.b.c.d",
+        b"client_assertion=\xff.b.c",
+        b"client_assertion=bnVsbA.bnVsbA.c",
+        b"client_assertion=" + b"W" * 9_000 + b".e30.c",
+        b"client_assertion=eyJraWQiOiJhIn0.eyJpc3MiOiJub2JvZHkifQ.c",
+    ],
+)
+def test_what_claims_nothing_is_not_looked_up(body: bytes) -> None:
+    assert read_claimed(body) is None
+
+
+@pytest.mark.parametrize("before", [b"", b"grant_type=client_credentials&"])
+def test_a_claim_is_read_wherever_it_stands(before: bytes) -> None:
+    client_id = "app_" + "0" * 26
+    parts = [b64(json.dumps(part).encode()) for part in ({"kid": "a"}, {"iss": client_id})]
+    body = before + f"client_assertion={parts[0]}.{parts[1]}.x&scope=y".encode()
+    assert read_claimed(body) == Claimed(client_id, "a")

@@ -6,12 +6,12 @@ import json
 from collections.abc import AsyncGenerator, Sequence
 from datetime import datetime, timedelta
 from ipaddress import ip_address
-from typing import Any
 from uuid import uuid4
 
 import httpx
 import pytest
 from partner_client import generate, private_jwk, public_jwk
+from publisher import Publisher
 
 from kernel import outbound
 from kernel.database import Pool, transaction
@@ -25,36 +25,9 @@ OTHER = public_jwk("ES256", generate("ES256")) | {"kid": "b"}
 MINUTE = timedelta(minutes=1)
 
 
-class Publisher:
-    """A partner's web server, which counts how often it is asked and may misbehave."""
-
-    def __init__(self) -> None:
-        self.keys: list[dict[str, Any]] = [KEY]
-        self.asked = 0
-        self.status = "200 OK"
-        self.headers = ""
-        self.body: bytes | None = None
-        self.port = 0
-
-    @property
-    def uri(self) -> str:
-        return f"http://127.0.0.1:{self.port}/jwks"
-
-    async def answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        await reader.readuntil(b"\r\n\r\n")
-        self.asked += 1
-        body = json.dumps({"keys": self.keys}).encode() if self.body is None else self.body
-        head = f"HTTP/1.1 {self.status}\r\ncontent-length: {len(body)}\r\n{self.headers}\r\n"
-        writer.write(head.encode() + body)
-        writer.close()
-
-
 @pytest.fixture
 async def publisher() -> AsyncGenerator[Publisher, None]:
-    found = Publisher()
-    server = await asyncio.start_server(found.answer, "127.0.0.1", 0)
-    found.port = server.sockets[0].getsockname()[1]
-    async with server:
+    async with Publisher([KEY]).serving() as found:
         yield found
 
 
