@@ -62,12 +62,7 @@ async def authenticate_client(
         await attempts.count(connection, address_subject(sender.network()), failures=1, now=now)
         raise
     if not within:
-        raise RequestRefused(
-            "temporarily_unavailable",
-            f"the client has used up its requests of this minute; try again in {attempts.seconds_left(now)} s",
-            status=429,
-            retry_after_seconds=attempts.seconds_left(now),
-        )
+        raise too_many_requests(now)
     return client
 
 
@@ -139,6 +134,16 @@ async def _by_assertion(
     ):
         raise RequestRefused("invalid_client", "client_assertion: its key was revoked", status=401)
     return client, within
+
+
+def too_many_requests(now: datetime) -> RequestRefused:
+    seconds = attempts.seconds_left(now)
+    return RequestRefused(
+        "temporarily_unavailable",
+        f"the client has used up its requests of this minute; try again in {seconds} s",
+        status=429,
+        retry_after_seconds=seconds,
+    )
 
 
 def check_may_ask(client: Client) -> None:
