@@ -11,12 +11,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from kernel.calendar import business_date
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
+from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth import discovery, service
 from partners.oauth.exchange import GRANTS
 from partners.oauth.keys import Signer
-from partners.oauth.model import Consent, TokenIssued
+from partners.oauth.model import Consent, TokenIssued, TokenRefused
 from partners.oauth.sm2_keys import Sm2Signer
 from partners.oauth.token import RESOURCE_PATH, TOKEN_PATH, request_token
 
@@ -108,6 +109,7 @@ async def issue_token(
     connection: NamedDependency[Connection],
     signer: NamedDependency[Signer],
     settings: NamedDependency[Settings],
+    sender: NamedDependency[Sender],
     vault: NamedDependency[Vault],
     base_url: NamedDependency[str],
     now: NamedDependency[datetime],
@@ -121,6 +123,8 @@ async def issue_token(
         signer=signer,
         base_url=base_url,
         livemode=settings.mode == "live",
+        sender=sender,
+        requests_per_minute=settings.token_requests_per_minute,
         vault=vault,
         grants=GRANTS,
         now=now,
@@ -137,15 +141,24 @@ async def issue_token(
         )
         return Response(answer, status_code=200, headers=NO_STORE)
     error = TokenError(error=outcome.error, error_description=outcome.description)
-    return Response(error, status_code=outcome.status, headers=NO_STORE)
+    return Response(error, status_code=outcome.status, headers=refusal_headers(outcome))
+
+
+def refusal_headers(outcome: TokenRefused) -> dict[str, str]:
+    """The headers of a refusal."""
+    wait = outcome.retry_after_seconds
+    return NO_STORE if wait is None else {**NO_STORE, "Retry-After": str(wait)}
 
 
 @get(["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"], public=True)
 async def read_server_metadata(
-    signer: NamedDependency[Signer], base_url: NamedDependency[str]
+    signer: NamedDependency[Signer], base_url: NamedDependency[str], settings: NamedDependency[Settings]
 ) -> Response[dict[str, Any]]:
     """What the authorization server can do (RFC 8414)."""
-    return Response(discovery.describe_server(signer.issuer, base_url=base_url), headers=CACHEABLE)
+    metadata = discovery.describe_server(
+        signer.issuer, base_url=base_url, mtls_base_url=settings.mtls_base_url
+    )
+    return Response(metadata, headers=CACHEABLE)
 
 
 @get(

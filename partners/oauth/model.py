@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from kernel.caller import Caller, MemberRef
 from partners.oauth.details import AuthorizationDetail
@@ -51,10 +51,11 @@ class Proof(Struct, frozen=True, kw_only=True):
     jti: str
 
 
-class Confirmation(Struct, frozen=True, kw_only=True):
-    """Whom a token is bound to (RFC 9449 §6.1)."""
+class Confirmation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a token is bound to: a key (RFC 9449 §6.1) or a certificate (RFC 8705 §3.1), never both or neither."""
 
-    jkt: str
+    jkt: str | None = None
+    x5t: str | None = field(name="x5t#S256", default=None)
 
 
 class AccessClaims(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -150,6 +151,7 @@ class TokenRefused(Struct, frozen=True, kw_only=True):
     status: int
     error: str
     description: str
+    retry_after_seconds: int | None = None
 
 
 class Authenticated(Struct, frozen=True, kw_only=True):
@@ -160,7 +162,8 @@ class Authenticated(Struct, frozen=True, kw_only=True):
     client: Client
     #: scope and value of the proof's identifier, which the edge still has to use up
     proof_scope: str
-    proof_jti: str
+    #: None for a token that is bound to the connection's certificate: there is no proof
+    proof_jti: str | None
     #: after this the proof is too old anyway
     proof_expires_at: datetime
     rate_per_second: int

@@ -40,6 +40,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 10.0
 PARTNER_PREFIXES = ("/v1/", "/oauth2/grants/")
+OAUTH_PREFIX = "/oauth2/"
 ALIVE_PATH = "/livez"
 ANONYMOUS_LIMIT = Limit(name="anonymous", per_second=50, burst=200)
 TOKEN_LIMIT = Limit(name="token", per_second=200, burst=1_000)
@@ -87,9 +88,13 @@ class Edge:
         passage.enter(scope)
         exit_ = _Exit(send, passage, _interaction_id(scope), self._spend, self._signing)
         try:
+            passage.sender = self.runtime.proxies.sender_of(scope, now)
             await self._identify(scope, passage, exit_)
             passage.body = await self._body_in_time(scope, receive)
             await self._check_signature(scope, passage)
+            if scope["path"].startswith(OAUTH_PREFIX) and scope["method"] == "POST":
+                # Outside any transaction, before one begins: the client's keys may have to be fetched.
+                await self.runtime.client_keys.prepare(passage.body, now=now)
             await self._app(scope, _replay(passage.body, receive), exit_)
         except _ClientGone:
             return
@@ -147,21 +152,25 @@ class Edge:
         if path == ALIVE_PATH:
             return  # asks nobody, not even Redis
         if not path.startswith(PARTNER_PREFIXES):
-            limit = TOKEN_LIMIT if path.startswith("/oauth2/") else ANONYMOUS_LIMIT
-            client = scope.get("client")
-            await self._count(client[0] if client else "local", limit, exit_)
+            limit = TOKEN_LIMIT if path.startswith(OAUTH_PREFIX) else ANONYMOUS_LIMIT
+            await self._count(passage.sender.network(), limit, exit_)
+            if limit is TOKEN_LIMIT and scope["method"] == "POST":
+                await self.runtime.attempts.enter(passage.sender, now=passage.now)
             return
         proved = await self.runtime.verifier.authenticate(
             method=scope["method"],
             path=_raw_path(scope),
             authorization=_headers(scope, b"authorization"),
             proofs=_headers(scope, b"dpop"),
+            sender=passage.sender,
             now=passage.now,
         )
         passage.caller, passage.client = proved.caller, proved.client
         read = scope["method"] in READS
         limit = Limit(name="read" if read else "write", per_second=proved.rate_per_second, burst=proved.burst)
         await self._count(proved.caller.client_id, limit, exit_)
+        if proved.proof_jti is None:
+            return  # the certificate of the connection is the proof
         proof = OneTimeProof(
             scope=proved.proof_scope, jti=proved.proof_jti, expires_at=proved.proof_expires_at
         )

@@ -8,6 +8,7 @@ from msgspec import Struct
 
 from kernel.caller import Caller
 from kernel.errors import Refusal
+from kernel.sender import NOBODY, Sender
 from partners.oauth.access import AccessRefused, InvalidDpopProof
 from partners.oauth.http_signature import Request
 from partners.registry.model import Client, RequestSignature
@@ -63,14 +64,17 @@ class Passage:
         "proof",
         "refused",
         "request_id",
+        "sender",
         "signed",
     )
 
-    def __init__(self, *, request_id: str, base_url: str, now: datetime) -> None:
+    def __init__(self, *, request_id: str, base_url: str, now: datetime, sender: Sender = NOBODY) -> None:
         self.request_id = request_id
         self.base_url = base_url
         #: the moment of the request, read once
         self.now = now
+        #: where it comes from, as far as somebody trusted says
+        self.sender = sender
         #: the whole body, read and bounded by the edge
         self.body = b""
         #: who is asking, once proved

@@ -8,12 +8,16 @@ from contextlib import asynccontextmanager
 import structlog
 from redis.asyncio import Redis
 
+from gateway.attempts import AttemptGate
+from gateway.client_keys import ClientKeys
 from gateway.limits import Limiter
+from gateway.proxies import Proxies
 from gateway.writer import LedgerWriter
 from kernel.aside import Aside
 from kernel.clock import DatabaseClock
-from kernel.database import AWAY, Pool, acquire, open_pool, tell_time, transaction
+from kernel.database import AWAY, Connection, Pool, acquire, open_pool, tell_time, transaction
 from kernel.errors import Refusal
+from kernel.outbound import open_client
 from kernel.pages import CursorSeal
 from kernel.redis_client import open_redis
 from kernel.settings import Settings
@@ -24,6 +28,7 @@ from partners.oauth.revocations import RevocationList
 from partners.oauth.service import PairwiseSubjects
 from partners.oauth.sm2_keys import Sm2Signer, load_sm2_signer
 from partners.registry.directory import AppDirectory
+from partners.registry.jwks import KeyFetcher
 
 log = structlog.get_logger("runtime")
 
@@ -42,6 +47,9 @@ class Runtime:
     verifier: AccessVerifier
     subjects: PairwiseSubjects
     limiter: Limiter
+    attempts: AttemptGate
+    client_keys: ClientKeys
+    proxies: Proxies
     writer: LedgerWriter
     aside: Aside
     cursors: CursorSeal
@@ -51,6 +59,7 @@ class Runtime:
         self.settings = settings
         self.base_url = settings.base_url
         self.clock = DatabaseClock()
+        self.proxies = Proxies(settings)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None, None]:
@@ -77,11 +86,21 @@ class Runtime:
             if self.sm2_signer is None:
                 log.warning("sm2_off", reason="no OpenSSL 3 with SM2 on this system")
             self.subjects = PairwiseSubjects()
+            directory = AppDirectory(self.pool)
+            fetches = open_client()
+            self.client_keys = ClientKeys(
+                directory, KeyFetcher(self.pool, fetches, loopback=settings.mode == "sandbox")
+            )
+            self.attempts = AttemptGate(
+                self.pool,
+                requests_per_minute=settings.token_requests_per_minute,
+                failures_per_minute=settings.token_failures_per_minute,
+            )
             self.verifier = AccessVerifier(
                 signer=self.signer,
                 resource=f"{self.base_url}/v1",
                 base_url=self.base_url,
-                directory=AppDirectory(self.pool),
+                directory=directory,
                 revocations=RevocationList(self.pool),
                 livemode=settings.mode == "live",
             )
@@ -94,6 +113,7 @@ class Runtime:
             finally:
                 await self.writer.close()
                 self.aside.close()
+                await fetches.aclose()
                 keeper.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await keeper
@@ -104,12 +124,19 @@ class Runtime:
             except TimeoutError:
                 self.pool.terminate()
 
+    async def reload_keys(self, connection: Connection) -> None:
+        """Sign and verify with the keys as they are now; tokens of one that is gone end here."""
+        if await self.signer.reload(connection, self.vault):
+            self.verifier.forget()
+            log.info("signing_keys_reloaded", kid=self.signer.kid)
+
     async def _keep_time(self) -> None:
-        """Read the database's clock again and again; while it cannot be read, the monotonic timer carries on."""
+        """Read the database's clock and the signing keys again and again; while it is away, what is known carries on."""
         while True:
             await asyncio.sleep(CLOCK_SECONDS)
             try:
                 async with acquire(self.pool) as connection:
                     await tell_time(self.clock, connection)
+                    await self.reload_keys(connection)
             except (Refusal, *AWAY) as failure:
                 log.warning("clock_not_read", error=type(failure).__name__)

@@ -1,7 +1,8 @@
-"""One HTTP worker process: uvicorn on the socket its parent opened."""
+"""One HTTP worker process: uvicorn on the sockets its parent opened."""
 
 import gc
 import socket
+from collections.abc import Sequence
 
 import uvicorn
 
@@ -12,9 +13,9 @@ KEEP_ALIVE_SECONDS = 75
 CONNECTIONS_MAX = 2_000
 
 
-def run(settings: Settings, *, fd: int) -> int:
+def run(settings: Settings, *, fds: Sequence[int]) -> int:
     """Answer until SIGTERM; requests in flight then have `drain_seconds` to finish."""
-    listener = socket.socket(fileno=fd)
+    listeners = [socket.socket(fileno=fd) for fd in fds]
     config = uvicorn.Config(
         build_app(settings),
         loop="uvloop",
@@ -31,5 +32,5 @@ def run(settings: Settings, *, fd: int) -> int:
     # What exists now lives as long as the process: keep it out of every later collection.
     gc.collect()
     gc.freeze()
-    uvicorn.Server(config).run(sockets=[listener])
+    uvicorn.Server(config).run(sockets=listeners)
     return 0
