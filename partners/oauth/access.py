@@ -5,6 +5,8 @@ from collections import OrderedDict
 from datetime import datetime
 from typing import ClassVar
 
+from msgspec import Struct
+
 from kernel.caller import Caller
 from kernel.errors import Forbidden, Unauthenticated
 from partners.oauth import rules
@@ -49,12 +51,28 @@ class InvalidDpopProof(AccessRefused):
     error = "invalid_dpop_proof"
 
 
+class UseDpopNonce(AccessRefused):
+    """The DPoP proof must carry the nonce of the DPoP-Nonce header; make a new proof with it."""
+
+    error = "use_dpop_nonce"
+
+
 class PartnerNotActive(Forbidden):
     """The partner is not live, so its apps may not call the API."""
 
 
 class AppNotActive(Forbidden):
     """The app has been switched off."""
+
+
+class _Remembered(Struct, kw_only=True):
+    """A token that was verified, and what it meant for its client when it was last used."""
+
+    claims: AccessClaims
+    #: the token's hash as its proofs name it (RFC 9449 §4.2)
+    ath: str
+    client: Client | None = None
+    caller: Caller | None = None
 
 
 class AccessVerifier:
@@ -78,7 +96,7 @@ class AccessVerifier:
         self._directory = directory
         self._livemode = livemode
         self._tokens_max = tokens_max
-        self._tokens: OrderedDict[bytes, AccessClaims] = OrderedDict()
+        self._tokens: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     @property
     def remembered(self) -> int:
@@ -90,55 +108,52 @@ class AccessVerifier:
     ) -> Authenticated:
         """Who is asking. `path` is as sent, without the query; the proof's identifier is the edge's to use up."""
         token = _token_of(authorization)
-        digest = hashlib.sha256(token.encode()).digest()
-        claims = self._claims_of(token, digest, now=now)
-        proof = self._proof_of(proofs, method=method, path=path, ath=encode(digest), now=now)
+        remembered = self._remembered(token, now=now.timestamp())
+        claims = remembered.claims
+        proof = self._proof_of(proofs, method=method, path=path, ath=remembered.ath, now=now)
         # RFC 9449 §7.1: the proof's key is the one the token is bound to.
         if proof.jkt != claims.cnf.jkt:
             raise InvalidDpopProof(reason="it was made with another key than the token is bound to")
         client = await self._directory.find(claims.client_id)
         check_client(client, claims)
         assert client is not None
-        caller = Caller(
-            partner_id=client.partner_id,
-            app_id=client.app_id,
-            client_id=client.client_id,
-            # A scope taken from the app is gone at once, whatever the token says.
-            scopes=frozenset(claims.scope.split()) & frozenset(client.scopes),
-            key_thumbprint=proof.jkt,
-        )
         return Authenticated(
-            caller=caller,
+            caller=_caller_of(remembered, client),
             proof_scope=proof_scope(proof),
             proof_jti=proof.jti,
             proof_expires_at=now + PROOF_MEMORY,
             rate_per_second=client.rate_per_second,
             burst=client.burst,
+            nonce=proof.nonce,
+            nonce_required=client.dpop_nonce_required,
         )
 
-    def _claims_of(self, token: str, digest: bytes, *, now: datetime) -> AccessClaims:
-        claims = self._tokens.get(digest)
-        if claims is None:
+    def _remembered(self, token: str, *, now: float) -> _Remembered:
+        """The token, verified now or before; by its hash, so that no token lies in memory."""
+        digest = hashlib.sha256(token.encode()).digest()
+        remembered = self._tokens.get(digest)
+        if remembered is None:
             try:
                 claims = convert(self._signer.verify(token, "at+jwt"), AccessClaims)
             except JwsInvalid as invalid:
                 raise InvalidToken(reason=str(invalid)) from None
+            remembered = _Remembered(claims=claims, ath=encode(digest))
         try:
             check_claims(
-                claims,
+                remembered.claims,
                 issuer=self._signer.issuer,
                 resource=self._resource,
                 livemode=self._livemode,
-                now=now.timestamp(),
+                now=now,
             )
         except InvalidToken:
             self._tokens.pop(digest, None)
             raise
-        self._tokens[digest] = claims
+        self._tokens[digest] = remembered
         self._tokens.move_to_end(digest)
         if len(self._tokens) > self._tokens_max:
             self._tokens.popitem(last=False)
-        return claims
+        return remembered
 
     def _proof_of(self, proofs: list[str], *, method: str, path: str, ath: str, now: datetime) -> Proof:
         # RFC 9449 §4.3 step 1
@@ -149,6 +164,21 @@ class AccessVerifier:
             return rules.check_proof(proofs[0], method=method, url=url, now=now.timestamp(), ath=ath)
         except JwsInvalid as invalid:
             raise InvalidDpopProof(reason=str(invalid)) from None
+
+
+def _caller_of(remembered: _Remembered, client: Client) -> Caller:
+    """The caller of a token, made anew whenever the directory has a new answer about its client."""
+    if remembered.caller is None or remembered.client is not client:
+        remembered.client = client
+        remembered.caller = Caller(
+            partner_id=client.partner_id,
+            app_id=client.app_id,
+            client_id=client.client_id,
+            # A scope taken from the app is gone at once, whatever the token says.
+            scopes=frozenset(remembered.claims.scope.split()) & frozenset(client.scopes),
+            key_thumbprint=remembered.claims.cnf.jkt,
+        )
+    return remembered.caller
 
 
 def check_claims(claims: AccessClaims, *, issuer: str, resource: str, livemode: bool, now: float) -> None:

@@ -51,6 +51,8 @@ class App(Struct, frozen=True, kw_only=True):
     rate_per_second: int
     #: requests that may come at once
     burst: int
+    #: whether the proofs of its writes must carry the server's nonce
+    dpop_nonce_required: bool
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -75,6 +77,7 @@ class Client(Struct, frozen=True, kw_only=True):
     scopes: list[str]
     rate_per_second: int
     burst: int
+    dpop_nonce_required: bool
     #: kid to public JWK, the usable ones only
     keys: dict[str, dict[str, Any]]
 

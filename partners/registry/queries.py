@@ -59,17 +59,19 @@ UPDATE registry_partner
 REMOVE_APPS = "UPDATE registry_app SET status = 'removed' WHERE partner_id = $1"
 
 INSERT_APP = """
-INSERT INTO registry_app (id, partner_id, client_id, status, scopes, rate_per_second, burst, created_at)
-VALUES ($1, $2, $3, 'active', $4, $5, $6, $7)
-RETURNING id, partner_id, client_id, status, scopes, rate_per_second, burst
+INSERT INTO registry_app (id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required, created_at)
+VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8)
+RETURNING id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required
 """
 
 FIND_APP = """
-SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst FROM registry_app WHERE id = $1
+SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required
+  FROM registry_app
+ WHERE id = $1
 """
 
 LIST_APPS = """
-SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst
+SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required
   FROM registry_app
  WHERE partner_id = $1
  ORDER BY id
@@ -83,7 +85,7 @@ LOCK_APP = "SELECT true FROM registry_app WHERE id = $1 FOR NO KEY UPDATE"
 
 FIND_CLIENT = """
 SELECT a.id AS app_id, a.partner_id, a.client_id, a.status AS app_status, p.status AS partner_status, p.epoch,
-       a.scopes, a.rate_per_second, a.burst,
+       a.scopes, a.rate_per_second, a.burst, a.dpop_nonce_required,
        coalesce((SELECT jsonb_object_agg(k.kid, k.jwk)
                    FROM registry_key AS k
                   WHERE k.app_id = a.id AND k.status IN ('active', 'retiring')), '{}') AS keys
@@ -195,10 +197,11 @@ async def insert_app(
     scopes: Sequence[str],
     rate_per_second: int,
     burst: int,
+    dpop_nonce_required: bool,
     now: datetime,
 ) -> App:
     record = await connection.fetchrow(
-        INSERT_APP, app_id, partner_id, client_id, scopes, rate_per_second, burst, now
+        INSERT_APP, app_id, partner_id, client_id, scopes, rate_per_second, burst, dpop_nonce_required, now
     )
     return read(record, App)
 

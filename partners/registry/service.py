@@ -139,8 +139,10 @@ async def register_app(
     scopes: Sequence[str],
     rate_per_second: int = 200,
     burst: int = 400,
+    dpop_nonce_required: bool = True,
     now: datetime,
 ) -> App:
+    """A new app of the partner, with the strict policy unless told otherwise."""
     app_id = new_id(now)
     return await queries.insert_app(
         connection,
@@ -150,6 +152,7 @@ async def register_app(
         scopes=sorted(set(scopes)),
         rate_per_second=rate_per_second,
         burst=burst,
+        dpop_nonce_required=dpop_nonce_required,
         now=now,
     )
 

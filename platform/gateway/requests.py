@@ -1,6 +1,6 @@
 """What the edge learns about a request on its way in, carried in the ASGI scope to whoever needs it."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, cast
 
@@ -17,6 +17,42 @@ class OneTimeProof(Struct, frozen=True, kw_only=True):
     scope: str
     jti: str
     expires_at: datetime
+
+
+class Fields:
+    """The header fields the edge reads, each as often as it was sent: none of them is good twice."""
+
+    __slots__ = ("authorization", "content_length", "interaction_ids", "proofs", "transfer_coding")
+
+    def __init__(self) -> None:
+        self.authorization: list[bytes] = []
+        self.proofs: list[bytes] = []
+        self.content_length: list[bytes] = []
+        self.transfer_coding: list[bytes] = []
+        self.interaction_ids: list[bytes] = []
+
+    @property
+    def announces_body(self) -> bool:
+        """RFC 9112 §6.3: a request that announces no body has none."""
+        return bool(self.content_length or self.transfer_coding)
+
+
+_FIELDS = {
+    b"authorization": "authorization",
+    b"dpop": "proofs",
+    b"content-length": "content_length",
+    b"transfer-encoding": "transfer_coding",
+    b"x-fapi-interaction-id": "interaction_ids",
+}
+
+
+def read_fields(headers: Iterable[tuple[bytes, bytes]]) -> Fields:
+    """What the edge needs of the header, in one pass; ASGI has the names in lower case."""
+    fields = Fields()
+    for name, value in headers:
+        if name in _FIELDS:
+            getattr(fields, _FIELDS[name]).append(value)
+    return fields
 
 
 class Passage:

@@ -19,6 +19,7 @@ from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
+from partners.oauth.nonce import Nonces
 from partners.oauth.service import PairwiseSubjects
 from partners.registry.directory import AppDirectory
 
@@ -40,6 +41,7 @@ class Runtime:
     limiter: Limiter
     writer: LedgerWriter
     cursors: CursorSeal
+    nonces: Nonces
 
     def __init__(self, settings: Settings) -> None:
         assert settings.database_url and settings.redis_url and settings.master_keys and settings.base_url
@@ -54,6 +56,7 @@ class Runtime:
         assert settings.database_url and settings.redis_url and settings.master_keys
         self.vault = Vault(settings.master_keys.reveal())
         self.cursors = CursorSeal(self.vault.key("cursor"))
+        self.nonces = Nonces(self.vault.key("dpop-nonce"))
         self.pool = await open_pool(
             settings.database_url.reveal(),
             size=settings.pool_size,

@@ -46,9 +46,9 @@ async def test_a_proof_of_a_read_is_good_once_even_if_redis_believes_it_is_anoth
     now = edge.runtime.clock.now() - timedelta(hours=2)
     proof = OneTimeProof(scope="proof:x", jti=str(uuid4()), expires_at=now + timedelta(seconds=150))
 
-    await edge._use_up(proof, now)
+    await edge._read_proofs.use_up(proof, now)
     with pytest.raises(InvalidDpopProof):
-        await edge._use_up(proof, now)
+        await edge._read_proofs.use_up(proof, now)
 
 
 async def _body_of(partner: PartnerClient, path: str) -> dict[str, Any]:
