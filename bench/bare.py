@@ -16,6 +16,7 @@ from msgspec import structs
 
 import gateway.app
 from gateway.attach import HOST, attached
+from gateway.server import COLLECT_AFTER
 from kernel.settings import from_environment
 
 PATH = "/v1/bench/empty"
@@ -40,6 +41,7 @@ def main() -> None:
             app = gateway.app.build_app(found)
         gc.collect()
         gc.freeze()
+        gc.set_threshold(*COLLECT_AFTER)
         print(listener.getsockname()[1], flush=True)
         config = uvicorn.Config(
             app,  # type: ignore[arg-type]  # either is an ASGI application
@@ -49,6 +51,7 @@ def main() -> None:
             log_config=None,
             access_log=False,
             server_header=False,
+            proxy_headers=False,
         )
         uvicorn.Server(config).run(sockets=[listener])
 

@@ -10,6 +10,8 @@ from kernel.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
 CONNECTIONS_MAX = 2_000
+#: a request leaves hardly anything to the collector, and each collection is a pause for all requests
+COLLECT_AFTER = (20_000, 20, 50)
 
 
 def run(settings: Settings, *, fd: int) -> int:
@@ -31,5 +33,6 @@ def run(settings: Settings, *, fd: int) -> int:
     # What exists now lives as long as the process: keep it out of every later collection.
     gc.collect()
     gc.freeze()
+    gc.set_threshold(*COLLECT_AFTER)
     uvicorn.Server(config).run(sockets=[listener])
     return 0
