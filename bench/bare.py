@@ -12,7 +12,7 @@ from pathlib import Path
 
 import uvicorn
 from litestar import Litestar, get
-from msgspec import structs
+from msgspec import Struct, structs
 
 import gateway.app
 from gateway.attach import HOST, attached
@@ -22,10 +22,14 @@ from kernel.settings import from_environment
 PATH = "/v1/bench/empty"
 
 
+class Nothing(Struct, frozen=True, kw_only=True):
+    """The answer."""
+
+
 @get(PATH, scope="points:earn", level="A1")
-async def empty() -> dict[str, str]:
+async def empty() -> Nothing:
     """Nothing."""
-    return {}
+    return Nothing()
 
 
 def main() -> None:

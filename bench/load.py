@@ -111,13 +111,13 @@ async def _prepare(spec: Spec) -> list[bytes]:
     requests = []
     for number in range(spec.prepared):
         body = msgspec.json.encode(_body(spec, number)) if spec.method == "POST" else b""
-        lines = [
-            f"{spec.method} {spec.path} HTTP/1.1",
-            f"host: {host}",
-            "content-type: application/json",
-            f"content-length: {len(body)}",
-            f"idempotency-key: {uuid4()}",
-        ]
+        lines = [f"{spec.method} {spec.path} HTTP/1.1", f"host: {host}"]
+        if spec.method == "POST":
+            lines += [
+                "content-type: application/json",
+                f"content-length: {len(body)}",
+                f"idempotency-key: {uuid4()}",
+            ]
         if client is not None:
             lines.append(f"authorization: DPoP {token}")
             lines.append(f"dpop: {client.make_proof(spec.method, spec.path, token_hash=hashed)}")

@@ -34,9 +34,10 @@ class Fields:
     @property
     def announces_body(self) -> bool:
         """RFC 9112 §6.3: a request that announces no body has none."""
-        return bool(self.content_length or self.transfer_coding)
+        return bool(self.transfer_coding or self.content_length not in _NO_CONTENT)
 
 
+_NO_CONTENT: tuple[list[bytes], ...] = ([], [b"0"])
 _FIELDS = {
     b"authorization": "authorization",
     b"dpop": "proofs",
