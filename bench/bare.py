@@ -4,7 +4,6 @@
 `proved` belongs to the platform that runs on DIR: its partners' tokens and proofs are verified, counted and used up.
 """
 
-import gc
 import os
 import socket
 import sys
@@ -16,7 +15,7 @@ from msgspec import Struct, structs
 
 import gateway.app
 from gateway.attach import HOST, attached
-from gateway.server import COLLECT_AFTER
+from gateway.server import configure, settle
 from kernel.settings import from_environment
 
 PATH = "/v1/bench/empty"
@@ -43,21 +42,9 @@ def main() -> None:
         else:
             gateway.app.ROUTES.append(empty)
             app = gateway.app.build_app(found)
-        gc.collect()
-        gc.freeze()
-        gc.set_threshold(*COLLECT_AFTER)
+        settle()
         print(listener.getsockname()[1], flush=True)
-        config = uvicorn.Config(
-            app,  # type: ignore[arg-type]  # either is an ASGI application
-            loop="uvloop",
-            http="httptools",
-            lifespan="on",
-            log_config=None,
-            access_log=False,
-            server_header=False,
-            proxy_headers=False,
-        )
-        uvicorn.Server(config).run(sockets=[listener])
+        uvicorn.Server(configure(app)).run(sockets=[listener])
 
 
 if __name__ == "__main__":
