@@ -99,9 +99,7 @@ async def test_a_nonce_that_is_sent_must_be_right(
     partner = await register(*sorted(SCOPES), strict=policy)
     body = {"customer_refs": [str(uuid4())]} if method == "POST" else None
 
-    wrong = await http.request(
-        method, path, json=body, headers=await signed(partner, method, path, "A" * 22)
-    )
+    wrong = await http.request(method, path, json=body, headers=await signed(partner, method, path, "A" * 22))
     offered = wrong.headers["dpop-nonce"]
     right = await http.request(method, path, json=body, headers=await signed(partner, method, path, offered))
 
