@@ -13,6 +13,7 @@ from partners.oauth import rules
 from partners.oauth.jws import JwsInvalid, convert
 from partners.oauth.keys import Signer
 from partners.oauth.model import AccessClaims, Authenticated, Proof
+from partners.oauth.revocations import RevocationList, revocation_subjects
 from partners.oauth.token import PROOF_MEMORY, proof_scope
 from partners.registry.directory import AppDirectory
 from partners.registry.jwk import ALGORITHMS, encode
@@ -69,8 +70,11 @@ class _Remembered(Struct, kw_only=True):
     """A token that was verified, and what it meant for its client when it was last used."""
 
     claims: AccessClaims
-    #: the token's hash as its proofs name it (RFC 9449 §4.2)
+    digest: bytes
+    #: the same as its proofs name it (RFC 9449 §4.2)
     ath: str
+    #: under which it may have been revoked
+    names: list[str]
     client: Client | None = None
     caller: Caller | None = None
 
@@ -85,6 +89,7 @@ class AccessVerifier:
         resource: str,
         base_url: str,
         directory: AppDirectory,
+        revocations: RevocationList,
         livemode: bool,
         tokens_max: int = TOKENS_MAX,
     ) -> None:
@@ -94,6 +99,7 @@ class AccessVerifier:
         assert origin is not None, "the base URL is not a URL"
         self._origin = origin.rstrip("/")
         self._directory = directory
+        self._revocations = revocations
         self._livemode = livemode
         self._tokens_max = tokens_max
         self._tokens: OrderedDict[bytes, _Remembered] = OrderedDict()
@@ -117,6 +123,10 @@ class AccessVerifier:
         client = await self._directory.find(claims.client_id)
         check_client(client, claims)
         assert client is not None
+        # FAPI 2.0 §5.3.4: the revocation status too, however long ago the token was verified.
+        if await self._revocations.includes(remembered.names, now=now):
+            self._tokens.pop(remembered.digest, None)
+            raise InvalidToken(reason="it was revoked")
         return Authenticated(
             caller=_caller_of(remembered, client),
             proof_scope=proof_scope(proof),
@@ -137,7 +147,9 @@ class AccessVerifier:
                 claims = convert(self._signer.verify(token, "at+jwt"), AccessClaims)
             except JwsInvalid as invalid:
                 raise InvalidToken(reason=str(invalid)) from None
-            remembered = _Remembered(claims=claims, ath=encode(digest))
+            remembered = _Remembered(
+                claims=claims, digest=digest, ath=encode(digest), names=revocation_subjects(claims)
+            )
         try:
             check_claims(
                 remembered.claims,
@@ -169,14 +181,18 @@ class AccessVerifier:
 def _caller_of(remembered: _Remembered, client: Client) -> Caller:
     """The caller of a token, made anew whenever the directory has a new answer about its client."""
     if remembered.caller is None or remembered.client is not client:
+        claims = remembered.claims
         remembered.client = client
         remembered.caller = Caller(
             partner_id=client.partner_id,
             app_id=client.app_id,
             client_id=client.client_id,
             # A scope taken from the app is gone at once, whatever the token says.
-            scopes=frozenset(remembered.claims.scope.split()) & frozenset(client.scopes),
-            key_thumbprint=remembered.claims.cnf.jkt,
+            scopes=frozenset(claims.scope.split()) & frozenset(client.scopes),
+            key_thumbprint=claims.cnf.jkt,
+            subject=None if claims.sub == claims.client_id else claims.sub,
+            grant_id=claims.grant_id,
+            authorization_details=tuple(claims.authorization_details or ()),
         )
     return remembered.caller
 

@@ -20,6 +20,7 @@ from kernel.vault import Vault
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
 from partners.oauth.nonce import Nonces
+from partners.oauth.revocations import RevocationList
 from partners.oauth.service import PairwiseSubjects
 from partners.registry.directory import AppDirectory
 
@@ -77,6 +78,7 @@ class Runtime:
                 resource=f"{self.base_url}/v1",
                 base_url=self.base_url,
                 directory=AppDirectory(self.pool),
+                revocations=RevocationList(self.pool),
                 livemode=settings.mode == "live",
             )
             self.limiter = Limiter(self.redis, share=1 / settings.workers)
