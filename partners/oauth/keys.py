@@ -11,6 +11,8 @@ from typing import Any, Literal
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
 from kernel.database import Connection
@@ -19,6 +21,8 @@ from kernel.vault import Vault
 from partners.oauth import queries
 from partners.oauth.jws import JwsInvalid, parse
 from partners.registry.jwk import VerificationKey, encode, read_jwk
+
+_ECDSA = ec.ECDSA(SHA256())
 
 SigningStatus = Literal["pending", "active", "retiring", "retired"]
 
@@ -54,9 +58,11 @@ class Signer:
 
     def sign(self, claims: dict[str, Any], *, typ: str) -> str:
         """A compact JWS over `claims`, ES256, with `typ` and `kid` in its header."""
-        return jwt.encode(
-            claims, self._active.private, algorithm="ES256", headers={"typ": typ, "kid": self._active.kid}
-        )
+        header = {"alg": "ES256", "typ": typ, "kid": self._active.kid}
+        signed = f"{encode(msgspec.json.encode(header))}.{encode(msgspec.json.encode(claims))}"
+        r, s = decode_dss_signature(self._active.private.sign(signed.encode(), _ECDSA))
+        # RFC 7518 §3.4: R and S, 32 bytes each.
+        return f"{signed}.{encode(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
     def verify(self, token: str, typ: str) -> dict[str, Any]:
         """The claims of a JWS this deployment signed as `typ`; JwsInvalid for any other. Claims are the caller's to judge."""

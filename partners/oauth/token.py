@@ -97,6 +97,13 @@ async def request_token(
         allowance = await grant(connection, request, vault)
     except RequestRefused as refused:
         return TokenRefused(status=refused.status, error=refused.error, description=refused.description)
+    return issue(request, allowance, signer=signer, base_url=base_url, livemode=livemode)
+
+
+def issue(
+    request: TokenRequest, allowance: Allowance, *, signer: Signer, base_url: str, livemode: bool
+) -> TokenIssued:
+    """The token, signed."""
     claims = _claims(request, allowance, signer.issuer, base_url, livemode=livemode)
     return TokenIssued(
         access_token=signer.sign(msgspec.to_builtins(claims), typ="at+jwt"),

@@ -69,7 +69,7 @@ def build_app(settings: Settings) -> Edge:
 
 def build_edge(runtime: Runtime, litestar: Litestar) -> Edge:
     """The routes behind the edge, the hottest of them by the direct way."""
-    app = DirectRoutes(litestar, runtime, direct_paths(litestar))
+    app = DirectRoutes(litestar, runtime, direct_paths(litestar, runtime))
     return Edge(app, runtime, batch_paths=batch_paths(litestar))
 
 

@@ -25,10 +25,12 @@ from gateway.problems import Answer, InternalError, ValueNotStorable, render
 from gateway.requests import Passage
 from gateway.runtime import Runtime
 from gateway.scopes import check_scope
+from gateway.tokens import TokenDesk
 from gateway.unit_of_work import Desk, Work, keyed_request
 from kernel.database import AWAY, DatabaseBusy
 from kernel.errors import Refusal
 from kernel.idempotency import AnsweredBefore
+from partners.oauth.token import TOKEN_PATH
 
 log = structlog.get_logger("direct")
 
@@ -78,10 +80,13 @@ class DirectRoute(Struct, frozen=True, kw_only=True):
     reads: bool
 
 
+Direct = DirectRoute | DirectRead | TokenDesk
+
+
 class DirectRoutes:
     """An ASGI application in front of the framework's."""
 
-    def __init__(self, app: Any, runtime: Runtime, paths: Paths[DirectRoute | DirectRead]) -> None:
+    def __init__(self, app: Any, runtime: Runtime, paths: "Paths[Direct]") -> None:
         self._app = app
         self._runtime = runtime
         self._paths = paths
@@ -97,11 +102,15 @@ class DirectRoutes:
         await send({"type": "http.response.start", "status": status, "headers": headers})
         await send({"type": "http.response.body", "body": body, "more_body": False})
 
-    async def _reply(
-        self, scope: Any, route: DirectRoute | DirectRead, named: dict[str, Any]
-    ) -> Reply | None:
+    async def _reply(self, scope: Any, route: Direct, named: dict[str, Any]) -> Reply | None:
         """The answer, or None if the framework is to give it."""
         passage = Passage.of(scope)
+        if isinstance(route, TokenDesk):
+            scope["path_template"] = TOKEN_PATH
+            try:
+                return await route.reply(scope, passage)
+            except Exception as failure:  # noqa: BLE001  # answered as what it is
+                return _refused(failure, TOKEN_PATH, passage)
         try:
             check_scope(passage.caller, route.handler.opt)
             if isinstance(route, DirectRead):
@@ -194,9 +203,10 @@ def direct_reads(litestar: Litestar) -> list[DirectRead]:
     ]
 
 
-def direct_paths(litestar: Litestar) -> Paths[DirectRoute | DirectRead]:
+def direct_paths(litestar: Litestar, runtime: Runtime) -> Paths[Direct]:
     """The ways to all of them, with every other route in its place."""
-    paths: Paths[DirectRoute | DirectRead] = Paths(template for _, template in _handlers(litestar))
+    paths: Paths[Direct] = Paths(template for _, template in _handlers(litestar))
+    paths.add(TOKEN_PATH, "POST", TokenDesk(runtime))
     for route in direct_routes(litestar):
         paths.add(route.template, "POST", route)
     for read in direct_reads(litestar):

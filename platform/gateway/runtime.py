@@ -37,6 +37,7 @@ class Runtime:
     clock: DatabaseClock
     vault: Vault
     signer: Signer
+    directory: AppDirectory
     verifier: AccessVerifier
     subjects: PairwiseSubjects
     limiter: Limiter
@@ -73,11 +74,12 @@ class Runtime:
                     connection, vault=self.vault, issuer=self.base_url, now=self.clock.now()
                 )
             self.subjects = PairwiseSubjects()
+            self.directory = AppDirectory(self.pool)
             self.verifier = AccessVerifier(
                 signer=self.signer,
                 resource=f"{self.base_url}/v1",
                 base_url=self.base_url,
-                directory=AppDirectory(self.pool),
+                directory=self.directory,
                 revocations=RevocationList(self.pool),
                 livemode=settings.mode == "live",
             )
