@@ -9,9 +9,11 @@ import json
 import os
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +21,14 @@ from signal import SIGTERM
 from typing import Any
 
 import asyncpg
+import httpx
 import msgspec
 
 from bench import floor
 from bench.bare import PATH
 from bench.load import Loaded, Spec
 from bench.measure import Figure, Run, best, cpu_seconds, entry, family
+from gateway.attach import HOST
 from gateway.client import PartnerClient
 from gateway.credentials import read_credentials
 from kernel import migrate
@@ -128,7 +132,7 @@ class Bench:
             loaded = msgspec.json.decode(await load.stdout.readline(), type=Loaded)
             after = self._cpu(server)
             await load.wait()
-        if any(not status.startswith("2") for status in loaded.statuses):
+        if not loaded.done or any(not status.startswith("2") for status in loaded.statuses):
             raise SystemExit(f"{name} was refused: {loaded.statuses}")
         done = loaded.done * spec.items
         run = Run(
@@ -293,6 +297,50 @@ def _process(
             process.kill()
             if process.stdout is not None:
                 process.stdout.close()
+
+
+@contextmanager
+def quiet_process(
+    command: list[str], log: Path, environment: dict[str, str]
+) -> Generator["subprocess.Popen[bytes]", None, None]:
+    """A child that says nothing when it is ready."""
+    with log.open("ab") as errors:
+        process = spawn(
+            command,
+            identity=None,
+            death_signal=SIGTERM,
+            output=errors,
+            errors=errors,
+            environment=environment,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])
+
+
+def await_answer(url: str) -> None:
+    """Return when somebody answers there, whatever it is."""
+    until = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            httpx.get(url, timeout=10)
+        except httpx.HTTPError:
+            if time.monotonic() > until:
+                raise SystemExit(f"nobody answers at {url}") from None
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:
