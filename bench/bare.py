@@ -1,4 +1,4 @@
-"""The bare reference of the HTTP figures: our server and router with an empty handler, and the same behind the whole edge.
+"""The references of the HTTP figures: our server and the framework with an empty handler, and the gateway with one.
 
 `python -m bench.bare plain|open|proved|tokens DIR` listens on a free port, prints it, and answers until it is ended. `proved`
 belongs to the platform that runs on DIR: its partners' tokens and proofs are verified, counted and used up; `open` is the

@@ -25,7 +25,7 @@ import httpx
 import msgspec
 
 from bench import floor
-from bench.bare import PATH
+from bench.bare import OPEN_PATH, PATH
 from bench.load import Loaded, Spec
 from bench.measure import Figure, Run, best, cpu_seconds, entry, family
 from gateway.attach import HOST
@@ -85,6 +85,7 @@ class Bench:
                     await self._refer("pgbench_hot", program, 4)
                     await self._refer("pgbench_hot_16", program, 16)
                     await self._load("bare", plain, Spec(**self._get(plain.url, None)))
+                    await self._load("open", proved, Spec(**self._get(proved.url, None, OPEN_PATH)))
                     await self._load("proved", proved, Spec(**self._get(proved.url, credentials)))
                     await self._load("http_earn_dpop", serve, self._earn(serve.url, CONNECTIONS))
                     await self._load("http_earn_16", serve, self._earn(serve.url, 16))
@@ -108,6 +109,7 @@ class Bench:
         )
         proved, bare = _costs(figures["proved"]), _costs(figures["bare"])
         told.append(_ratio("auth_cost", "µs", proved, "bare", bare, CONNECTIONS))
+        told.append(_ratio("auth_cost_open", "µs", proved, "open", _costs(figures["open"]), CONNECTIONS))
         slowest = [run.p99_ms for run in figures["http_earn_16"].runs]
         floor_p99 = [run.p99_ms for run in figures["pgbench_hot_16"].runs]
         told.append(_ratio("http_p99", "ms", slowest, "pgbench_hot_16", floor_p99, 16))
@@ -171,12 +173,12 @@ class Bench:
         finally:
             await connection.close()
 
-    def _get(self, url: str, credentials: str | None) -> dict[str, Any]:
+    def _get(self, url: str, credentials: str | None, path: str = PATH) -> dict[str, Any]:
         return {
             "url": url,
             "credentials": credentials,
             "method": "GET",
-            "path": PATH,
+            "path": path,
             "connections": CONNECTIONS,
             "seconds": SECONDS,
             "prepared": round(PER_SECOND * SECONDS * (1 if credentials else 4)),

@@ -76,8 +76,14 @@ class Bench(http.Bench):
 
     def _entries(self) -> list[dict[str, Any]]:
         ours = self._figures["tokens"]
-        notes = f"private_key_jwt and DPoP, {http.WORKERS} processes each; theirs client_secret_basic, SQLite"
-        entries = [entry(ours, self._figures[name], notes=notes) for name in REFERENCES]
+        entries = []
+        for name in REFERENCES:
+            theirs = self._figures[name]
+            notes = (
+                f"private_key_jwt and DPoP, {http.WORKERS} processes each; theirs client_secret_basic, SQLite, "
+                f"{theirs.told()}"
+            )
+            entries.append(entry(ours, theirs, notes=notes))
         entries[1]["name"] = "tokens_toolkit"
         return entries
 

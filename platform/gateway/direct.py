@@ -194,11 +194,11 @@ def direct_routes(litestar: Litestar) -> list[DirectRoute]:
 
 
 def direct_reads(litestar: Litestar) -> list[DirectRead]:
-    """Every partner's read that asks for no more than a direct one has."""
+    """Every read that asks for no more than a direct one has, and answers one struct."""
     return [
         read
         for handler, template in _handlers(litestar)
-        if "scope" in handler.opt and "GET" in handler.http_methods
+        if "GET" in handler.http_methods and ("scope" in handler.opt or handler.opt.get("public") is True)
         if (read := _direct_read(handler, template)) is not None
     ]
 
