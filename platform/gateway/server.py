@@ -13,6 +13,7 @@ from kernel.settings import Settings
 
 KEEP_ALIVE_SECONDS = 75
 CONNECTIONS_MAX = 2_000
+KEPT_BYTES_MAX = 16_384
 #: a request leaves hardly anything to the collector, and each collection is a pause for all requests
 COLLECT_AFTER = (20_000, 20, 50)
 
@@ -25,12 +26,13 @@ class OneWrite(HttpToolsProtocol):
 
 
 class _Gathered:
-    """A transport that writes what it was given when the loop comes round."""
+    """A transport that writes what it was given when the loop comes round, or when it is much."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
         self._transport = transport
         self._loop = asyncio.get_running_loop()
         self._kept: list[bytes] = []
+        self._size = 0
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._transport, name)
@@ -39,13 +41,17 @@ class _Gathered:
         if not self._kept:
             self._loop.call_soon(self._flush)
         self._kept.append(data)
+        self._size += len(data)
+        # From here on the transport must know how much waits, so that it can tell the sender to pause.
+        if self._size > KEPT_BYTES_MAX:
+            self._flush()
 
     def close(self) -> None:
         self._flush()
         self._transport.close()
 
     def _flush(self) -> None:
-        kept, self._kept = self._kept, []
+        kept, self._kept, self._size = self._kept, [], 0
         if kept:
             self._transport.writelines(kept)
 

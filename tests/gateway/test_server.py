@@ -3,7 +3,7 @@
 import asyncio
 from typing import Any, cast
 
-from gateway.server import _Gathered
+from gateway.server import KEPT_BYTES_MAX, _Gathered
 
 
 class Wire:
@@ -34,6 +34,16 @@ async def test_what_is_written_in_one_step_leaves_in_one_write() -> None:
     await asyncio.sleep(0)
 
     assert wire.done == [b"head body", b"next"]
+
+
+async def test_much_is_not_kept() -> None:
+    wire = Wire()
+    gathered = _Gathered(cast(asyncio.Transport, wire))
+
+    for _ in range(100):
+        gathered.write(b"x" * 1_000)
+
+    assert sum(map(len, wire.done)) >= 100_000 - KEPT_BYTES_MAX - 1_000
 
 
 async def test_nothing_is_lost_when_the_connection_is_closed_at_once() -> None:
