@@ -130,16 +130,7 @@ async def issue_token(
         now=now,
     )
     if isinstance(outcome, TokenIssued):
-        answer = TokenAnswer(
-            access_token=outcome.access_token,
-            token_type=outcome.token_type,
-            expires_in=outcome.expires_in,
-            scope=outcome.scope,
-            refresh_token=outcome.refresh_token,
-            grant_id=outcome.grant_id,
-            authorization_details=outcome.authorization_details,
-        )
-        return Response(answer, status_code=200, headers=NO_STORE)
+        return Response(to_answer(outcome), status_code=200, headers=NO_STORE)
     error = TokenError(error=outcome.error, error_description=outcome.description)
     return Response(error, status_code=outcome.status, headers=refusal_headers(outcome))
 
@@ -148,6 +139,18 @@ def refusal_headers(outcome: TokenRefused) -> dict[str, str]:
     """The headers of a refusal."""
     wait = outcome.retry_after_seconds
     return NO_STORE if wait is None else {**NO_STORE, "Retry-After": str(wait)}
+
+
+def to_answer(issued: TokenIssued) -> TokenAnswer:
+    return TokenAnswer(
+        access_token=issued.access_token,
+        token_type=issued.token_type,
+        expires_in=issued.expires_in,
+        scope=issued.scope,
+        refresh_token=issued.refresh_token,
+        grant_id=issued.grant_id,
+        authorization_details=issued.authorization_details,
+    )
 
 
 @get(["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"], public=True)

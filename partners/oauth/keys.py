@@ -21,6 +21,8 @@ from partners.oauth import queries
 from partners.oauth.jws import JwsInvalid, parse
 from partners.registry.jwk import VerificationKey, encode, read_jwk
 
+_ECDSA = ec.ECDSA(SHA256())
+
 SigningStatus = Literal["pending", "active", "retiring", "retired"]
 
 
@@ -66,9 +68,11 @@ class Signer:
 
     def sign(self, claims: dict[str, Any], *, typ: str) -> str:
         """A compact JWS over `claims`, ES256, with `typ` and `kid` in its header."""
-        return jwt.encode(
-            claims, self._active.private, algorithm="ES256", headers={"typ": typ, "kid": self._active.kid}
-        )
+        header = {"alg": "ES256", "typ": typ, "kid": self._active.kid}
+        signed = f"{encode(msgspec.json.encode(header))}.{encode(msgspec.json.encode(claims))}"
+        r, s = decode_dss_signature(self._active.private.sign(signed.encode(), _ECDSA))
+        # RFC 7518 §3.4: R and S, 32 bytes each.
+        return f"{signed}.{encode(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
     def sign_bytes(self, data: bytes) -> bytes:
         """The active key's signature over `data`, R and S of 32 bytes each (RFC 9421 §3.3.4)."""

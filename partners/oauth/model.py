@@ -39,6 +39,7 @@ class ProofClaims(Struct, frozen=True, kw_only=True):
     htu: str
     iat: Seconds
     ath: str | None = None
+    nonce: str | None = None
     nbf: Seconds | None = None
     exp: Seconds | None = None
 
@@ -49,6 +50,8 @@ class Proof(Struct, frozen=True, kw_only=True):
     #: RFC 7638 thumbprint of the key that signed it
     jkt: str
     jti: str
+    #: the server's nonce, if it carries one; whether it is right is for the one who offers them
+    nonce: str | None = None
 
 
 class Confirmation(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -168,6 +171,10 @@ class Authenticated(Struct, frozen=True, kw_only=True):
     proof_expires_at: datetime
     rate_per_second: int
     burst: int
+    #: of the proof; the edge still has to judge it
+    nonce: str | None = None
+    #: whether the app's writes must carry one
+    nonce_required: bool = False
 
     @property
     def proof_id(self) -> str:

@@ -144,7 +144,7 @@ def check_proof(token: str, *, method: str, url: str, now: float, ath: str | Non
         raise JwsInvalid("its ath is not the SHA-256 of the access token")
     if not jws.header.key.verifies(jws.signature, jws.signed):
         raise JwsInvalid("its signature was not made by the key in its jwk")
-    return Proof(jkt=jws.header.key.thumbprint, jti=claims.jti)
+    return Proof(jkt=jws.header.key.thumbprint, jti=claims.jti, nonce=claims.nonce)
 
 
 def check_not_ahead(moment: Seconds | None, *, now: float) -> None:

@@ -117,11 +117,18 @@ async def request_token(
         allowance = await grant(connection, request, vault)
     except RequestRefused as refused:
         return refused.outcome()
+    return issue(request, allowance, signer=signer, base_url=base_url, livemode=livemode)
+
+
+def issue(
+    request: TokenRequest, allowance: Allowance, *, signer: Signer, base_url: str, livemode: bool
+) -> TokenIssued:
+    """The token, signed."""
     claims = _claims(request, allowance, signer.issuer, base_url, livemode=livemode)
     return TokenIssued(
         access_token=signer.sign(msgspec.to_builtins(claims), typ="at+jwt"),
         # RFC 8705 §3: a token that is bound to a certificate is sent as Bearer, over that certificate's connection.
-        token_type="DPoP" if bound_to.jkt else "Bearer",
+        token_type="DPoP" if request.bound_to.jkt else "Bearer",
         scope=claims.scope,
         refresh_token=allowance.refresh_token,
         grant_id=allowance.grant_id,

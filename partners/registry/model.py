@@ -54,6 +54,8 @@ class App(Struct, frozen=True, kw_only=True):
     rate_per_second: int
     #: requests that may come at once
     burst: int
+    #: whether the proofs of its writes must carry the server's nonce
+    dpop_nonce_required: bool
     #: where the app publishes its keys, if that is where they come from
     jwks_uri: str | None = None
     token_binding: TokenBinding = "dpop"
@@ -127,6 +129,7 @@ class Client(Struct, frozen=True, kw_only=True):
     scopes: list[str]
     rate_per_second: int
     burst: int
+    dpop_nonce_required: bool
     #: kid to public JWK, the usable ones only
     keys: dict[str, dict[str, Any]]
     request_signature: RequestSignature = "fapi"

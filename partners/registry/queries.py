@@ -59,21 +59,21 @@ UPDATE registry_partner
 REMOVE_APPS = "UPDATE registry_app SET status = 'removed' WHERE partner_id = $1"
 
 INSERT_APP = """
-INSERT INTO registry_app (id, partner_id, client_id, status, scopes, rate_per_second, burst, created_at)
-VALUES ($1, $2, $3, 'active', $4, $5, $6, $7)
-RETURNING id, partner_id, client_id, status, scopes, rate_per_second, burst,
+INSERT INTO registry_app (id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required, created_at)
+VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8)
+RETURNING id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required,
           jwks_uri, token_binding, certificate_subject, certificate_thumbprints, ip_allow::text[] AS ip_allow
 """
 
 FIND_APP = """
-SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst,
+SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required,
        jwks_uri, token_binding, certificate_subject, certificate_thumbprints, ip_allow::text[] AS ip_allow
   FROM registry_app
  WHERE id = $1
 """
 
 LIST_APPS = """
-SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst,
+SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required,
        jwks_uri, token_binding, certificate_subject, certificate_thumbprints, ip_allow::text[] AS ip_allow
   FROM registry_app
  WHERE partner_id = $1
@@ -103,7 +103,7 @@ LOCK_APP = "SELECT true FROM registry_app WHERE id = $1 FOR NO KEY UPDATE"
 # Fetched keys older than a day count no more; a key registered under the same kid is the one that is meant.
 FIND_CLIENT = """
 SELECT a.id AS app_id, a.partner_id, a.client_id, a.status AS app_status, p.status AS partner_status, p.epoch,
-       a.scopes, a.rate_per_second, a.burst, a.redirect_uris, a.grant_types, a.jwks_uri, a.token_binding, a.certificate_subject,
+       a.scopes, a.rate_per_second, a.burst, a.dpop_nonce_required, a.redirect_uris, a.grant_types, a.jwks_uri, a.token_binding, a.certificate_subject,
        a.certificate_thumbprints, a.ip_allow::text[] AS ip_allow, j.fetched_at AS jwks_fetched_at,
        coalesce(j.keys, '{}') || coalesce(k.usable, '{}') AS keys, coalesce(k.pending, '{}') AS pending,
        a.request_signature,
@@ -258,10 +258,11 @@ async def insert_app(
     scopes: Sequence[str],
     rate_per_second: int,
     burst: int,
+    dpop_nonce_required: bool,
     now: datetime,
 ) -> App:
     record = await connection.fetchrow(
-        INSERT_APP, app_id, partner_id, client_id, scopes, rate_per_second, burst, now
+        INSERT_APP, app_id, partner_id, client_id, scopes, rate_per_second, burst, dpop_nonce_required, now
     )
     return read(record, App)
 

@@ -150,8 +150,10 @@ async def register_app(
     rate_per_second: int = 200,
     burst: int = 400,
     request_signature: RequestSignature = "fapi",
+    dpop_nonce_required: bool = True,
     now: datetime,
 ) -> App:
+    """A new app of the partner, with the strict policy unless told otherwise."""
     app_id = new_id(now)
     app = await queries.insert_app(
         connection,
@@ -161,6 +163,7 @@ async def register_app(
         scopes=sorted(set(scopes)),
         rate_per_second=rate_per_second,
         burst=burst,
+        dpop_nonce_required=dpop_nonce_required,
         now=now,
     )
     await queries_signatures.move_request_signature(connection, app_id, request_signature)

@@ -25,7 +25,7 @@ import points.rewards.handlers
 from gateway import health
 from gateway import reference as reference_pages
 from gateway.bodies import BodyGuard
-from gateway.direct import DirectRoutes, direct_routes
+from gateway.direct import DirectRoutes, direct_paths
 from gateway.edge import Edge
 from gateway.openapi import build_document
 from gateway.problems import exception_handlers
@@ -71,7 +71,7 @@ def build_app(settings: Settings) -> Edge:
 
 def build_edge(runtime: Runtime, litestar: Litestar) -> Edge:
     """The routes behind the edge, the hottest of them by the direct way."""
-    app = DirectRoutes(litestar, runtime, direct_routes(litestar))
+    app = DirectRoutes(litestar, runtime, direct_paths(litestar, runtime))
     return Edge(app, runtime, batch_paths=batch_paths(litestar))
 
 

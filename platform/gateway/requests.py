@@ -1,6 +1,6 @@
 """What the edge learns about a request on its way in, carried in the ASGI scope to whoever needs it."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, Literal, cast
 
@@ -49,6 +49,43 @@ class Signed(Struct, frozen=True, kw_only=True):
     schemes: frozenset[RequestSignature]
     #: of the SM2 scheme
     nonce: str = ""
+
+
+class Fields:
+    """The header fields the edge reads, each as often as it was sent: none of them is good twice."""
+
+    __slots__ = ("authorization", "content_length", "interaction_ids", "proofs", "transfer_coding")
+
+    def __init__(self) -> None:
+        self.authorization: list[bytes] = []
+        self.proofs: list[bytes] = []
+        self.content_length: list[bytes] = []
+        self.transfer_coding: list[bytes] = []
+        self.interaction_ids: list[bytes] = []
+
+    @property
+    def announces_body(self) -> bool:
+        """RFC 9112 §6.3: a request that announces no body has none."""
+        return bool(self.transfer_coding or self.content_length not in _NO_CONTENT)
+
+
+_NO_CONTENT: tuple[list[bytes], ...] = ([], [b"0"])
+_FIELDS = {
+    b"authorization": "authorization",
+    b"dpop": "proofs",
+    b"content-length": "content_length",
+    b"transfer-encoding": "transfer_coding",
+    b"x-fapi-interaction-id": "interaction_ids",
+}
+
+
+def read_fields(headers: Iterable[tuple[bytes, bytes]]) -> Fields:
+    """What the edge needs of the header, in one pass; ASGI has the names in lower case."""
+    fields = Fields()
+    for name, value in headers:
+        if name in _FIELDS:
+            getattr(fields, _FIELDS[name]).append(value)
+    return fields
 
 
 class Passage:

@@ -24,6 +24,7 @@ from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
+from partners.oauth.nonce import Nonces
 from partners.oauth.revocations import RevocationList
 from partners.oauth.service import PairwiseSubjects
 from partners.oauth.sm2_keys import Sm2Signer, load_sm2_signer
@@ -44,6 +45,7 @@ class Runtime:
     vault: Vault
     signer: Signer
     sm2_signer: Sm2Signer | None
+    directory: AppDirectory
     verifier: AccessVerifier
     subjects: PairwiseSubjects
     limiter: Limiter
@@ -53,6 +55,7 @@ class Runtime:
     writer: LedgerWriter
     aside: Aside
     cursors: CursorSeal
+    nonces: Nonces
 
     def __init__(self, settings: Settings) -> None:
         assert settings.database_url and settings.redis_url and settings.master_keys and settings.base_url
@@ -68,6 +71,7 @@ class Runtime:
         assert settings.database_url and settings.redis_url and settings.master_keys
         self.vault = Vault(settings.master_keys.reveal())
         self.cursors = CursorSeal(self.vault.key("cursor"))
+        self.nonces = Nonces(self.vault.key("dpop-nonce"))
         self.pool = await open_pool(
             settings.database_url.reveal(),
             size=settings.pool_size,
@@ -86,10 +90,10 @@ class Runtime:
             if self.sm2_signer is None:
                 log.warning("sm2_off", reason="no OpenSSL 3 with SM2 on this system")
             self.subjects = PairwiseSubjects()
-            directory = AppDirectory(self.pool)
+            self.directory = AppDirectory(self.pool)
             fetches = open_client()
             self.client_keys = ClientKeys(
-                directory, KeyFetcher(self.pool, fetches, loopback=settings.mode == "sandbox")
+                self.directory, KeyFetcher(self.pool, fetches, loopback=settings.mode == "sandbox")
             )
             self.attempts = AttemptGate(
                 self.pool,
@@ -100,7 +104,7 @@ class Runtime:
                 signer=self.signer,
                 resource=f"{self.base_url}/v1",
                 base_url=self.base_url,
-                directory=directory,
+                directory=self.directory,
                 revocations=RevocationList(self.pool),
                 livemode=settings.mode == "live",
             )

@@ -1,5 +1,8 @@
 """The sandbox: four partners with their keys, twenty members they all may try things with, offers and rewards.
 
+The apps of the four ask no more than any DPoP library does by itself; a fifth app, of the mall, has the strict policy of
+an app that goes live.
+
 A fresh database is filled once. The private keys exist in the partner files alone, which are written before the
 transaction commits: a crash in between leaves files nobody knows, and the next start writes new ones.
 """
@@ -49,7 +52,7 @@ SHOP_LEVELS: tuple[ShopLevel, ...] = ("iron", "bronze", "silver", "gold")
 EXTRA_MEMBERS = 4
 YEARS = 5
 #: the partner that has a second app with every policy on
-STRICT = "ecommerce"
+STRICT: Scene = "ecommerce"
 RATE_PER_SECOND = 5_000
 BURST = 10_000
 
@@ -150,6 +153,7 @@ def partner_file(data_dir: Path, slug: str) -> Path:
 
 
 def strict_file(data_dir: Path, slug: str) -> Path:
+    """The partner file of the app that is held to everything."""
     return data_dir / "sandbox" / "strict" / f"{slug}.json"
 
 
@@ -179,9 +183,8 @@ async def seed(
         )
         _write(partner_file(data_dir, partner.slug), credentials)
         if partner.slug == STRICT:
-            _write(
-                strict_file(data_dir, partner.slug), await _make_strict(connection, partner, credentials, now)
-            )
+            strict = await _add_strict_app(connection, partner, credentials, now=now)
+            _write(strict_file(data_dir, partner.slug), strict)
     if not any(partner.slug in known for partner in PARTNERS):
         _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
         for definition in (red_friday(now), double_eleven(now)):
@@ -192,17 +195,6 @@ async def seed(
         invited = [member.ref for member in members[-EXTRA_MEMBERS:]]
         await give_consultations(connection, invited, partner_id=hospital.id, now=now)
     log.info("sandbox_seeded", partners=len(PARTNERS), members=len(members))
-
-
-async def _make_strict(
-    connection: Connection, partner: SandboxPartner, easy: Credentials, now: datetime
-) -> Credentials:
-    """A second app of the same partner, as registration makes them: with every policy on."""
-    found = await registry.find_partner_by_slug(connection, partner.slug)
-    app = await _add_app(connection, partner, found.id, strict=True, now=now)
-    return structs.replace(
-        easy, client_id=app.client_id, kid=app.kid, private_jwk=app.private_jwk, scopes=app.scopes
-    )
 
 
 async def _add_admins(connection: Connection, *, vault: Vault, now: datetime) -> list[NewAdmin]:
@@ -246,20 +238,32 @@ async def _add_partner(
     await webhooks.set_partner_secret(connection, partner_id=partner_id, secret=secret, vault=vault, now=now)
     for definition in _offers_of(partner, now):
         await publish_definition(connection, definition, partner_id=partner_id, now=now)
-    app = await _add_app(connection, partner, partner_id, strict=False, now=now)
-    return structs.replace(
-        app,
+    client_id, private_jwk = await _add_app(connection, partner, partner_id, strict=False, now=now)
+    return Credentials(
         base_url=base_url,
         issuer=issuer,
+        client_id=client_id,
+        kid=private_jwk["kid"],
+        private_jwk=private_jwk,
+        scopes=sorted(partner.scopes),
         webhook_secret=secret,
         members=await _introduce(connection, members, partner_id, partner.scopes, vault=vault, now=now),
     )
 
 
+async def _add_strict_app(
+    connection: Connection, partner: SandboxPartner, easy: Credentials, *, now: datetime
+) -> Credentials:
+    """The partner's second app, and its file: the same partner, another name and key."""
+    owner = await registry.find_partner_by_slug(connection, partner.slug)
+    client_id, private_jwk = await _add_app(connection, partner, owner.id, strict=True, now=now)
+    return structs.replace(easy, client_id=client_id, kid=private_jwk["kid"], private_jwk=private_jwk)
+
+
 async def _add_app(
     connection: Connection, partner: SandboxPartner, partner_id: UUID, *, strict: bool, now: datetime
-) -> Credentials:
-    """An app with its key. A first call should work with any library, so only the strict one must sign."""
+) -> tuple[str, dict[str, str]]:
+    """A new app with its key: its name, and the private JWK that nobody else has."""
     app = await registry.register_app(
         connection,
         partner_id=partner_id,
@@ -267,25 +271,21 @@ async def _add_app(
         rate_per_second=RATE_PER_SECOND,
         burst=BURST,
         request_signature="fapi" if strict else "optional",
+        dpop_nonce_required=strict,
         now=now,
     )
     key = SigningKey.generate()
     kid = await registry.add_key(
-        connection, app_id=app.id, jwk=key.public_jwk | {"kid": f"{partner.slug}-1"}, now=now
+        connection,
+        app_id=app.id,
+        jwk=key.public_jwk | {"kid": f"{partner.slug}-{'strict-' if strict else ''}1"},
+        now=now,
     )
     for uri in partner.redirect_uris:
         await registry.add_redirect_uri(
             connection, client_id=app.client_id, uri=uri, sandbox=True, actor="job:sandbox", now=now
         )
-    return Credentials(
-        base_url="",
-        issuer="",
-        client_id=app.client_id,
-        kid=kid,
-        private_jwk=key.private_jwk() | {"kid": kid, "alg": "ES256", "use": "sig"},
-        scopes=sorted(partner.scopes),
-        webhook_secret="",
-    )
+    return app.client_id, key.private_jwk() | {"kid": kid, "alg": "ES256", "use": "sig"}
 
 
 def _offers_of(partner: SandboxPartner, now: datetime) -> Iterator[OfferDefinition]:
@@ -335,8 +335,10 @@ async def _introduce(
 
 
 def _readdress_files(data_dir: Path, *, base_url: str, issuer: str) -> None:
-    paths = [partner_file(data_dir, partner.slug) for partner in PARTNERS]
-    for path in [*paths, strict_file(data_dir, STRICT)]:
+    for path in (
+        *(partner_file(data_dir, partner.slug) for partner in PARTNERS),
+        strict_file(data_dir, STRICT),
+    ):
         if not path.exists():
             log.warning("partner_file_missing", path=str(path), remedy="tessera sandbox reset")
             continue

@@ -25,6 +25,7 @@ from kernel.calendar import business_date
 from kernel.caller import Caller, MemberRef
 from kernel.clock import DatabaseClock
 from kernel.database import Connection, Pool, open_pool, transaction
+from kernel.sender import Sender
 from kernel.settings import Secret, Settings
 from kernel.supervisor import Endpoints
 from kernel.vault import generate_ring
@@ -67,7 +68,14 @@ class Believer:
         self.callers: dict[str, Caller] = {}
 
     async def authenticate(
-        self, *, method: str, path: str, authorization: list[str], proofs: list[str], now: datetime
+        self,
+        *,
+        method: str,
+        path: str,
+        authorization: list[str],
+        proofs: list[str],
+        sender: Sender,
+        now: datetime,
     ) -> Authenticated:
         """The seam at which partners.oauth.access is joined."""
         (name,) = authorization
@@ -83,6 +91,7 @@ class Believer:
             rate_per_second=1_000_000,
             burst=1_000_000,
             keys={},
+            dpop_nonce_required=False,
             request_signature="optional",
         )
         return Authenticated(

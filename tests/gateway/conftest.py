@@ -67,6 +67,7 @@ class Register(Protocol):
         *scopes: str,
         per_second: int = 1_000,
         burst: int = 5_000,
+        strict: bool = False,
         request_signature: RequestSignature = "optional",
     ) -> PartnerClient: ...
 
@@ -79,9 +80,10 @@ def register(runtime: Runtime, http: httpx.AsyncClient) -> Register:
         *scopes: str,
         per_second: int = 1_000,
         burst: int = 5_000,
+        strict: bool = False,
         request_signature: RequestSignature = "optional",
     ) -> PartnerClient:
-        credentials = await _register(runtime, list(scopes), per_second, burst, request_signature)
+        credentials = await _register(runtime, list(scopes), per_second, burst, strict, request_signature)
         signs = request_signature == "fapi"
         return PartnerClient(credentials, http=http, deadline_seconds=5.0, sign_requests=signs)
 
@@ -96,8 +98,8 @@ async def partner(register: Register) -> PartnerClient:
 
 @pytest.fixture
 async def strict_partner(register: Register) -> PartnerClient:
-    """A partner of the strict kind, as registration makes them: it signs its writes, and must."""
-    return await register(*sorted(SCOPES), request_signature="fapi")
+    """A partner of the strict kind, as registration makes them: it signs its writes with a nonce, and must."""
+    return await register(*sorted(SCOPES), strict=True, request_signature="fapi")
 
 
 async def _register(
@@ -105,6 +107,7 @@ async def _register(
     scopes: list[str],
     per_second: int,
     burst: int,
+    strict: bool,
     request_signature: RequestSignature,
 ) -> Credentials:
     key = SigningKey.generate()
@@ -126,6 +129,7 @@ async def _register(
             scopes=scopes,
             rate_per_second=per_second,
             burst=burst,
+            dpop_nonce_required=strict,
             request_signature=request_signature,
             now=now,
         )
