@@ -9,12 +9,14 @@ from msgspec import Struct
 
 from kernel.caller import Caller
 from kernel.errors import Forbidden, Unauthenticated
+from kernel.sender import NOBODY, Sender
 from partners.oauth import rules
 from partners.oauth.jws import JwsInvalid, convert
 from partners.oauth.keys import Signer
 from partners.oauth.model import AccessClaims, Authenticated, Proof
 from partners.oauth.revocations import RevocationList, revocation_subjects
 from partners.oauth.token import PROOF_MEMORY, proof_scope
+from partners.registry.access import allows
 from partners.registry.directory import AppDirectory
 from partners.registry.jwk import ALGORITHMS, encode
 from partners.registry.model import Client
@@ -66,6 +68,10 @@ class AppNotActive(Forbidden):
     """The app has been switched off."""
 
 
+class IpNotAllowed(Forbidden):
+    """The app may be used from the networks it has registered, and this address is in none of them."""
+
+
 class _Remembered(Struct, kw_only=True):
     """A token that was verified, and what it meant for its client when it was last used."""
 
@@ -109,32 +115,53 @@ class AccessVerifier:
         """How many verified tokens are in memory."""
         return len(self._tokens)
 
+    def forget(self) -> None:
+        """Verify every token anew: the keys have changed."""
+        self._tokens.clear()
+
     async def authenticate(
-        self, *, method: str, path: str, authorization: list[str], proofs: list[str], now: datetime
+        self,
+        *,
+        method: str,
+        path: str,
+        authorization: list[str],
+        proofs: list[str],
+        sender: Sender = NOBODY,
+        now: datetime,
     ) -> Authenticated:
         """Who is asking. `path` is as sent, without the query; the proof's identifier is the edge's to use up."""
-        token = _token_of(authorization)
+        scheme, token = _token_of(authorization, sender)
         remembered = self._remembered(token, now=now.timestamp())
         claims = remembered.claims
-        proof = self._proof_of(proofs, method=method, path=path, ath=remembered.ath, now=now)
-        # RFC 9449 §7.1: the proof's key is the one the token is bound to.
-        if proof.jkt != claims.cnf.jkt:
-            raise InvalidDpopProof(reason="it was made with another key than the token is bound to")
+        proof = None
+        if scheme == "bearer":
+            check_certificate(claims, sender)
+        else:
+            if claims.cnf.jkt is None:
+                raise InvalidToken(
+                    reason="it is bound to a certificate: send it as Bearer over that connection"
+                )
+            proof = self._proof_of(proofs, method=method, path=path, ath=remembered.ath, now=now)
+            # RFC 9449 §7.1: the proof's key is the one the token is bound to.
+            if proof.jkt != claims.cnf.jkt:
+                raise InvalidDpopProof(reason="it was made with another key than the token is bound to")
         client = await self._directory.find(claims.client_id)
         check_client(client, claims)
         assert client is not None
+        if not allows(client.ip_allow, sender.address):
+            raise IpNotAllowed
         # FAPI 2.0 §5.3.4: the revocation status too, however long ago the token was verified.
         if await self._revocations.includes(remembered.names, now=now):
             self._tokens.pop(remembered.digest, None)
             raise InvalidToken(reason="it was revoked")
         return Authenticated(
             caller=_caller_of(remembered, client),
-            proof_scope=proof_scope(proof),
-            proof_jti=proof.jti,
+            proof_scope="" if proof is None else proof_scope(proof),
+            proof_jti=None if proof is None else proof.jti,
             proof_expires_at=now + PROOF_MEMORY,
             rate_per_second=client.rate_per_second,
             burst=client.burst,
-            nonce=proof.nonce,
+            nonce=None if proof is None else proof.nonce,
             nonce_required=client.dpop_nonce_required,
         )
 
@@ -189,7 +216,8 @@ def _caller_of(remembered: _Remembered, client: Client) -> Caller:
             client_id=client.client_id,
             # A scope taken from the app is gone at once, whatever the token says.
             scopes=frozenset(claims.scope.split()) & frozenset(client.scopes),
-            key_thumbprint=claims.cnf.jkt,
+            # Of the two exactly one is there: check_claims.
+            key_thumbprint=claims.cnf.jkt or claims.cnf.x5t or "",
             subject=None if claims.sub == claims.client_id else claims.sub,
             grant_id=claims.grant_id,
             authorization_details=tuple(claims.authorization_details or ()),
@@ -205,6 +233,8 @@ def check_claims(claims: AccessClaims, *, issuer: str, resource: str, livemode: 
         raise InvalidToken(reason="it is for another resource")
     if claims.livemode != livemode:
         raise InvalidToken(reason="it is of another mode: sandbox and live never cross")
+    if (claims.cnf.jkt is None) == (claims.cnf.x5t is None):
+        raise InvalidToken(reason="it is not bound to a key")
     if claims.exp <= now:
         raise InvalidToken(reason="it has expired")
     if max(claims.nbf, claims.iat) > now + SKEW_SECONDS:
@@ -223,17 +253,26 @@ def check_client(client: Client | None, claims: AccessClaims) -> None:
         raise InvalidToken(reason="it was revoked when the partner's status, an app or a key changed")
 
 
-def _token_of(authorization: list[str]) -> str:
+def check_certificate(claims: AccessClaims, sender: Sender) -> None:
+    """RFC 8705 §3: the certificate of this connection is the one the token is bound to."""
+    certificate = sender.certificate
+    if certificate is None or claims.cnf.x5t is None or claims.cnf.x5t != certificate.thumbprint:
+        raise InvalidToken(reason="it is not bound to the certificate of this connection")
+
+
+def _token_of(authorization: list[str], sender: Sender) -> tuple[str, str]:
     if not authorization:
         raise TokenMissing
     if len(authorization) > 1:
         raise InvalidToken(reason="send exactly one Authorization header")
     scheme, _, token = authorization[0].partition(" ")
     # RFC 9110 §11.1: the scheme's case does not matter. RFC 9449 §7.2: a bound token is never taken as a bearer's.
-    if scheme.lower() == "bearer":
+    scheme = scheme.lower()
+    # Only a connection with a certificate can carry a token that is bound to one.
+    if scheme == "bearer" and sender.certificate is None:
         raise InvalidToken(
             reason="tokens are bound to a key: send Authorization: DPoP and a proof, not Bearer"
         )
-    if scheme.lower() != "dpop" or not token or not token.isascii():
+    if scheme not in ("dpop", "bearer") or not token or not token.isascii():
         raise InvalidToken(reason="the Authorization header must be DPoP and the access token")
-    return token
+    return scheme, token

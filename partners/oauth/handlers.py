@@ -11,12 +11,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from kernel.calendar import business_date
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
+from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth import discovery, service
 from partners.oauth.exchange import GRANTS
 from partners.oauth.keys import Signer
-from partners.oauth.model import TokenIssued
+from partners.oauth.model import Consent, TokenIssued, TokenRefused
 from partners.oauth.token import RESOURCE_PATH, TOKEN_PATH, request_token
 
 # RFC 6749 §5.1
@@ -44,10 +45,10 @@ class TokenError(Struct, frozen=True, kw_only=True):
 
 
 class ConsentView(Struct, frozen=True, kw_only=True):
-    """What the member allows."""
+    """What the member allows under all its grants together."""
 
     scopes: list[str]
-    ends_on: Annotated[date, Meta(description="The last day.")]
+    ends_on: Annotated[date, Meta(description="The last day of the longest grant.")]
 
 
 class MemberView(Struct, frozen=True, kw_only=True):
@@ -91,6 +92,7 @@ async def issue_token(
     connection: NamedDependency[Connection],
     signer: NamedDependency[Signer],
     settings: NamedDependency[Settings],
+    sender: NamedDependency[Sender],
     vault: NamedDependency[Vault],
     base_url: NamedDependency[str],
     now: NamedDependency[datetime],
@@ -104,6 +106,8 @@ async def issue_token(
         signer=signer,
         base_url=base_url,
         livemode=settings.mode == "live",
+        sender=sender,
+        requests_per_minute=settings.token_requests_per_minute,
         vault=vault,
         grants=GRANTS,
         now=now,
@@ -111,7 +115,13 @@ async def issue_token(
     if isinstance(outcome, TokenIssued):
         return Response(to_answer(outcome), status_code=200, headers=NO_STORE)
     error = TokenError(error=outcome.error, error_description=outcome.description)
-    return Response(error, status_code=outcome.status, headers=NO_STORE)
+    return Response(error, status_code=outcome.status, headers=refusal_headers(outcome))
+
+
+def refusal_headers(outcome: TokenRefused) -> dict[str, str]:
+    """The headers of a refusal."""
+    wait = outcome.retry_after_seconds
+    return NO_STORE if wait is None else {**NO_STORE, "Retry-After": str(wait)}
 
 
 def to_answer(issued: TokenIssued) -> TokenAnswer:
@@ -128,10 +138,13 @@ def to_answer(issued: TokenIssued) -> TokenAnswer:
 
 @get(["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"], public=True)
 async def read_server_metadata(
-    signer: NamedDependency[Signer], base_url: NamedDependency[str]
+    signer: NamedDependency[Signer], base_url: NamedDependency[str], settings: NamedDependency[Settings]
 ) -> Response[dict[str, Any]]:
     """What the authorization server can do (RFC 8414)."""
-    return Response(discovery.describe_server(signer.issuer, base_url=base_url), headers=CACHEABLE)
+    metadata = discovery.describe_server(
+        signer.issuer, base_url=base_url, mtls_base_url=settings.mtls_base_url
+    )
+    return Response(metadata, headers=CACHEABLE)
 
 
 @get(
@@ -162,11 +175,21 @@ async def read_member(
     """The link between the partner and a member, and what the member allows."""
     member = await subjects.resolve_one(connection, caller, sub, scope="members:read", now=now)
     bound_at = await service.find_bound_at(connection, partner_id=caller.partner_id, member=member)
-    consent = await service.find_consent(connection, partner_id=caller.partner_id, member=member, now=now)
+    consents = await service.list_consents(connection, partner_id=caller.partner_id, member=member, now=now)
     return MemberView(
         member=sub,
         since=business_date(bound_at),
-        consent=None if consent is None else ConsentView(scopes=consent.scopes, ends_on=consent.ends_on),
+        consent=_sum_up(consents),
+    )
+
+
+def _sum_up(consents: list[Consent]) -> ConsentView | None:
+    """What the member allows under all grants together."""
+    if not consents:
+        return None
+    return ConsentView(
+        scopes=sorted({scope for consent in consents for scope in consent.scopes}),
+        ends_on=max(consent.ends_on for consent in consents),
     )
 
 

@@ -9,10 +9,11 @@ from datetime import UTC, datetime
 from msgspec import Struct
 
 from kernel.one_time import id_hash
+from kernel.sender import Sender
 from partners.oauth import rules
 from partners.oauth.client_authentication import MEMORY, check_may_ask
 from partners.oauth.jws import JwsInvalid
-from partners.oauth.model import TokenForm
+from partners.oauth.model import Confirmation, TokenForm
 from partners.oauth.rules import RequestRefused
 from partners.oauth.token import (
     PROOF_MEMORY,
@@ -22,6 +23,7 @@ from partners.oauth.token import (
     TokenRequest,
     proof_scope,
 )
+from partners.registry.access import allows
 from partners.registry.directory import AppDirectory
 from partners.registry.jwk import read_jwk
 from partners.registry.model import Client
@@ -51,6 +53,7 @@ async def examine_request(
     content_type: str,
     proofs: list[str],
     directory: AppDirectory,
+    sender: Sender,
     issuer: str,
     base_url: str,
     now: datetime,
@@ -68,12 +71,16 @@ async def examine_request(
         assert url is not None, "the base URL is not a URL"
         proof = rules.check_proof(proofs[0], method="POST", url=url, now=now.timestamp())
         check_may_ask(client)
+        if client.token_binding != "dpop" or not allows(client.ip_allow, sender.address):
+            return None
         rules.check_resource(form.resource, resource=base_url + RESOURCE_PATH)
         scopes = rules.choose_scope(form.scope, client.scopes)
     except (RequestRefused, JwsInvalid):
         return None
     return Examined(
-        request=TokenRequest(form=form, client=client, proof=proof, now=now),
+        request=TokenRequest(
+            form=form, client=client, proof=proof, bound_to=Confirmation(jkt=proof.jkt), now=now
+        ),
         allowance=Allowance(scopes=scopes),
         assertion=assertion,
         proof=OneTime(id_hash=id_hash(proof_scope(proof), proof.jti), expires_at=now + PROOF_MEMORY),
@@ -89,6 +96,7 @@ async def _examine_client(
     client = await directory.find(claims.iss)
     if client is None or GRANT_TYPE not in client.grant_types:
         return None
+    # A key that waits for its first use is made active by the long way.
     jwk = client.keys.get(jws.header.kid or "")
     key = None if jwk is None else read_jwk(jwk)
     if key is None or key.alg != jws.header.alg or not key.verifies(jws.signature, jws.signed):

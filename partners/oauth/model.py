@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from kernel.caller import Caller, MemberRef
 from partners.oauth.details import AuthorizationDetail
@@ -53,10 +53,11 @@ class Proof(Struct, frozen=True, kw_only=True):
     nonce: str | None = None
 
 
-class Confirmation(Struct, frozen=True, kw_only=True):
-    """Whom a token is bound to (RFC 9449 §6.1)."""
+class Confirmation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a token is bound to: a key (RFC 9449 §6.1) or a certificate (RFC 8705 §3.1), never both or neither."""
 
-    jkt: str
+    jkt: str | None = None
+    x5t: str | None = field(name="x5t#S256", default=None)
 
 
 class AccessClaims(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -152,6 +153,7 @@ class TokenRefused(Struct, frozen=True, kw_only=True):
     status: int
     error: str
     description: str
+    retry_after_seconds: int | None = None
 
 
 class Authenticated(Struct, frozen=True, kw_only=True):
@@ -160,7 +162,8 @@ class Authenticated(Struct, frozen=True, kw_only=True):
     caller: Caller
     #: scope and value of the proof's identifier, which the edge still has to use up
     proof_scope: str
-    proof_jti: str
+    #: None for a token that is bound to the connection's certificate: there is no proof
+    proof_jti: str | None
     #: after this the proof is too old anyway
     proof_expires_at: datetime
     rate_per_second: int

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gateway.cli import (
     admin,
+    apps,
     arithmetic,
     books,
     campaigns,
@@ -15,11 +16,13 @@ from gateway.cli import (
     jobs,
     members,
     migration,
+    partners,
     points,
     redirects,
     rewards,
     sandbox,
     serving,
+    signing_keys,
 )
 from kernel.errors import Refusal
 from kernel.migrate import MigrationError
@@ -36,6 +39,9 @@ COMMANDS = (
     books,
     jobs,
     members,
+    partners,
+    apps,
+    signing_keys,
     points,
     funders,
     campaigns,

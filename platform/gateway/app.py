@@ -36,6 +36,7 @@ from gateway.scopes import ScopeGuard
 from gateway.unit_of_work import UnitOfWork, provide_connection, provide_writer
 from kernel.caller import Caller, Subjects
 from kernel.pages import CursorSeal
+from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth.keys import Signer
@@ -123,6 +124,9 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
     def now(scope: Scope) -> datetime:
         return Passage.of(scope).now
 
+    def sender(scope: Scope) -> Sender:
+        return Passage.of(scope).sender
+
     def subjects() -> Subjects:
         return runtime.subjects
 
@@ -157,6 +161,7 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
     given: dict[str, Callable[..., object]] = {
         "caller": caller,
         "now": now,
+        "sender": sender,
         "subjects": subjects,
         "vault": vault,
         "cursors": cursors,

@@ -39,6 +39,7 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 10.0
 PARTNER_PREFIXES = ("/v1/", "/oauth2/grants/")
+OAUTH_PREFIX = "/oauth2/"
 ALIVE_PATH = "/livez"
 ANONYMOUS_LIMIT = Limit(name="anonymous", per_second=50, burst=200)
 TOKEN_LIMIT = Limit(name="token", per_second=200, burst=1_000)
@@ -88,9 +89,13 @@ class Edge:
         fields = read_fields(scope["headers"])
         exit_ = _Exit(send, passage, _interaction_id(fields), self._spend)
         try:
+            passage.sender = self.runtime.proxies.sender_of(scope, now)
             await self._identify(scope, fields, passage, exit_)
             if scope["method"] not in READS or fields.announces_body:
                 passage.body = await self._body_in_time(scope, fields, receive)
+            if scope["path"].startswith(OAUTH_PREFIX) and scope["method"] == "POST":
+                # Outside any transaction, before one begins: the client's keys may have to be fetched.
+                await self.runtime.client_keys.prepare(passage.body, now=now)
             await self._app(scope, _replay(passage.body, receive), exit_)
         except _ClientGone:
             return
@@ -150,9 +155,10 @@ class Edge:
         if not path.startswith(PARTNER_PREFIXES):
             if path == ALIVE_PATH:
                 return  # asks nobody, not even Redis
-            limit = TOKEN_LIMIT if path.startswith("/oauth2/") else ANONYMOUS_LIMIT
-            client = scope.get("client")
-            await self._count(client[0] if client else "local", limit, exit_)
+            limit = TOKEN_LIMIT if path.startswith(OAUTH_PREFIX) else ANONYMOUS_LIMIT
+            await self._count(passage.sender.network(), limit, exit_)
+            if limit is TOKEN_LIMIT and scope["method"] == "POST":
+                await self.runtime.attempts.enter(passage.sender, now=passage.now)
             return
         now = passage.now
         proved = await self.runtime.verifier.authenticate(
@@ -160,12 +166,15 @@ class Edge:
             path=_raw_path(scope),
             authorization=[value.decode("latin-1") for value in fields.authorization],
             proofs=[value.decode("latin-1") for value in fields.proofs],
+            sender=passage.sender,
             now=now,
         )
         passage.caller = proved.caller
         read = scope["method"] in READS
         limit = Limit(name="read" if read else "write", per_second=proved.rate_per_second, burst=proved.burst)
         await self._count(proved.caller.client_id, limit, exit_)
+        if proved.proof_jti is None:
+            return  # the certificate of the connection is the proof
         # RFC 9449 §8.2: whoever uses nonces is told the next one before the last is too old.
         if not read or proved.nonce is not None:
             exit_.nonce = self.runtime.nonces.offered(now)

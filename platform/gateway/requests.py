@@ -7,6 +7,7 @@ from typing import Any, cast
 from msgspec import Struct
 
 from kernel.caller import Caller
+from kernel.sender import NOBODY, Sender
 
 _KEY = "tessera"
 
@@ -67,13 +68,16 @@ class Passage:
         "proof",
         "refused",
         "request_id",
+        "sender",
     )
 
-    def __init__(self, *, request_id: str, base_url: str, now: datetime) -> None:
+    def __init__(self, *, request_id: str, base_url: str, now: datetime, sender: Sender = NOBODY) -> None:
         self.request_id = request_id
         self.base_url = base_url
         #: the moment of the request, read once
         self.now = now
+        #: where it comes from, as far as somebody trusted says
+        self.sender = sender
         #: the whole body, read and bounded by the edge
         self.body = b""
         #: who is asking, once proved

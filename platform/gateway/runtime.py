@@ -8,11 +8,15 @@ from contextlib import asynccontextmanager
 import structlog
 from redis.asyncio import Redis
 
+from gateway.attempts import AttemptGate
+from gateway.client_keys import ClientKeys
 from gateway.limits import Limiter
+from gateway.proxies import Proxies
 from gateway.writer import LedgerWriter
 from kernel.clock import DatabaseClock
-from kernel.database import AWAY, Pool, acquire, open_pool, tell_time, transaction
+from kernel.database import AWAY, Connection, Pool, acquire, open_pool, tell_time, transaction
 from kernel.errors import Refusal
+from kernel.outbound import open_client
 from kernel.pages import CursorSeal
 from kernel.redis_client import open_redis
 from kernel.settings import Settings
@@ -23,6 +27,7 @@ from partners.oauth.nonce import Nonces
 from partners.oauth.revocations import RevocationList
 from partners.oauth.service import PairwiseSubjects
 from partners.registry.directory import AppDirectory
+from partners.registry.jwks import KeyFetcher
 
 log = structlog.get_logger("runtime")
 
@@ -41,6 +46,9 @@ class Runtime:
     verifier: AccessVerifier
     subjects: PairwiseSubjects
     limiter: Limiter
+    attempts: AttemptGate
+    client_keys: ClientKeys
+    proxies: Proxies
     writer: LedgerWriter
     cursors: CursorSeal
     nonces: Nonces
@@ -50,6 +58,7 @@ class Runtime:
         self.settings = settings
         self.base_url = settings.base_url
         self.clock = DatabaseClock()
+        self.proxies = Proxies(settings)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None, None]:
@@ -75,6 +84,15 @@ class Runtime:
                 )
             self.subjects = PairwiseSubjects()
             self.directory = AppDirectory(self.pool)
+            fetches = open_client()
+            self.client_keys = ClientKeys(
+                self.directory, KeyFetcher(self.pool, fetches, loopback=settings.mode == "sandbox")
+            )
+            self.attempts = AttemptGate(
+                self.pool,
+                requests_per_minute=settings.token_requests_per_minute,
+                failures_per_minute=settings.token_failures_per_minute,
+            )
             self.verifier = AccessVerifier(
                 signer=self.signer,
                 resource=f"{self.base_url}/v1",
@@ -90,6 +108,7 @@ class Runtime:
                 yield
             finally:
                 await self.writer.close()
+                await fetches.aclose()
                 keeper.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await keeper
@@ -100,12 +119,19 @@ class Runtime:
             except TimeoutError:
                 self.pool.terminate()
 
+    async def reload_keys(self, connection: Connection) -> None:
+        """Sign and verify with the keys as they are now; tokens of one that is gone end here."""
+        if await self.signer.reload(connection, self.vault):
+            self.verifier.forget()
+            log.info("signing_keys_reloaded", kid=self.signer.kid)
+
     async def _keep_time(self) -> None:
-        """Read the database's clock again and again; while it cannot be read, the monotonic timer carries on."""
+        """Read the database's clock and the signing keys again and again; while it is away, what is known carries on."""
         while True:
             await asyncio.sleep(CLOCK_SECONDS)
             try:
                 async with acquire(self.pool) as connection:
                     await tell_time(self.clock, connection)
+                    await self.reload_keys(connection)
             except (Refusal, *AWAY) as failure:
                 log.warning("clock_not_read", error=type(failure).__name__)

@@ -1,8 +1,9 @@
-"""One HTTP worker process: uvicorn on the socket its parent opened."""
+"""One HTTP worker process: uvicorn on the sockets its parent opened."""
 
 import asyncio
 import gc
 import socket
+from collections.abc import Sequence
 from typing import Any, cast
 
 import uvicorn
@@ -78,9 +79,9 @@ def settle() -> None:
     gc.set_threshold(*COLLECT_AFTER)
 
 
-def run(settings: Settings, *, fd: int) -> int:
+def run(settings: Settings, *, fds: Sequence[int]) -> int:
     """Answer until SIGTERM; requests in flight then have `drain_seconds` to finish."""
-    listener = socket.socket(fileno=fd)
+    listeners = [socket.socket(fileno=fd) for fd in fds]
     config = configure(
         build_app(settings),
         limit_concurrency=CONNECTIONS_MAX,
@@ -88,5 +89,5 @@ def run(settings: Settings, *, fd: int) -> int:
         timeout_graceful_shutdown=settings.drain_seconds,
     )
     settle()
-    uvicorn.Server(config).run(sockets=[listener])
+    uvicorn.Server(config).run(sockets=listeners)
     return 0

@@ -3,7 +3,9 @@
 One statement for the assertions and proofs of all that wait, committed by itself before any of the tokens leaves.
 """
 
+from collections import Counter
 from collections.abc import Sequence
+from datetime import datetime
 from typing import Any
 
 import msgspec
@@ -11,22 +13,24 @@ import msgspec
 from gateway.batching import Batcher
 from gateway.requests import Passage
 from gateway.runtime import Runtime
+from kernel.attempts import use_each_once_counted
 from kernel.database import acquire
-from kernel.one_time import use_each_once
-from partners.oauth.handlers import NO_STORE, TokenError, to_answer
+from partners.oauth.client_authentication import too_many_requests
+from partners.oauth.handlers import NO_STORE, TokenError, refusal_headers, to_answer
 from partners.oauth.issuing import Examined, examine_request
+from partners.oauth.model import TokenRefused
 from partners.oauth.token import issue
 
 Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
 
-_HEADERS = [
-    (b"content-type", b"application/json"),
-    *((name.lower().encode(), value.encode()) for name, value in NO_STORE.items()),
-]
-_ASSERTION_USED = TokenError(
-    error="invalid_client", error_description="client_assertion: its jti was used before"
+JSON = (b"content-type", b"application/json")
+
+_ASSERTION_USED = TokenRefused(
+    status=401, error="invalid_client", description="client_assertion: its jti was used before"
 )
-_PROOF_USED = TokenError(error="invalid_dpop_proof", error_description="DPoP proof: its jti was used before")
+_PROOF_USED = TokenRefused(
+    status=400, error="invalid_dpop_proof", description="DPoP proof: its jti was used before"
+)
 
 
 class TokenDesk:
@@ -34,7 +38,7 @@ class TokenDesk:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._batcher: Batcher[Examined, TokenError | None] = Batcher(self._use_up_each)
+        self._batcher: Batcher[Examined, TokenRefused | None] = Batcher(self._use_up_each)
 
     async def reply(self, scope: Any, passage: Passage) -> Reply | None:
         """The answer, or None if the endpoint itself is to give it."""
@@ -47,6 +51,7 @@ class TokenDesk:
             content_type=content_types[0].decode("latin-1"),
             proofs=[value.decode("latin-1") for name, value in scope["headers"] if name == b"dpop"],
             directory=runtime.directory,
+            sender=passage.sender,
             issuer=runtime.signer.issuer,
             base_url=runtime.base_url,
             now=passage.now,
@@ -55,8 +60,8 @@ class TokenDesk:
             return None
         refused = await self._batcher.submit(examined)
         if refused is not None:
-            status = 401 if refused.error == "invalid_client" else 400
-            return status, list(_HEADERS), msgspec.json.encode(refused)
+            error = TokenError(error=refused.error, error_description=refused.description)
+            return refused.status, _fields(refusal_headers(refused)), msgspec.json.encode(error)
         issued = issue(
             examined.request,
             examined.allowance,
@@ -64,20 +69,35 @@ class TokenDesk:
             base_url=runtime.base_url,
             livemode=runtime.settings.mode == "live",
         )
-        return 200, list(_HEADERS), msgspec.json.encode(to_answer(issued))
+        return 200, _fields(NO_STORE), msgspec.json.encode(to_answer(issued))
 
-    async def _use_up_each(self, examined: Sequence[Examined], _alone: bool) -> list[TokenError | None]:
+    async def _use_up_each(self, examined: Sequence[Examined], _alone: bool) -> list[TokenRefused | None]:
         """Of equal identifiers the first one counts; what comes second is refused, and the other stays used."""
         ids = {one.id_hash: one.expires_at for each in examined for one in (each.assertion, each.proof)}
+        now = max(each.request.now for each in examined)
+        requests = Counter(_subject(each) for each in examined)
         async with acquire(self._runtime.pool) as connection:
-            fresh = await use_each_once(connection, ids)
-        outcomes: list[TokenError | None] = []
+            fresh, counted = await use_each_once_counted(connection, ids, requests, now=now)
+        outcomes: list[TokenRefused | None] = []
         for each in examined:
-            refused = None
-            if each.assertion.id_hash not in fresh:
-                refused = _ASSERTION_USED
-            elif each.proof.id_hash not in fresh:
-                refused = _PROOF_USED
+            outcomes.append(self._judge(each, fresh, counted[_subject(each)], now))
             fresh -= {each.assertion.id_hash, each.proof.id_hash}
-            outcomes.append(refused)
         return outcomes
+
+    def _judge(
+        self, examined: Examined, fresh: set[bytes], requests: int, now: datetime
+    ) -> TokenRefused | None:
+        """In the order of the long way."""
+        if examined.assertion.id_hash not in fresh:
+            return _ASSERTION_USED
+        if requests > self._runtime.settings.token_requests_per_minute:
+            return too_many_requests(now).outcome()
+        return None if examined.proof.id_hash in fresh else _PROOF_USED
+
+
+def _subject(examined: Examined) -> str:
+    return f"client:{examined.request.client.client_id}"
+
+
+def _fields(headers: dict[str, str]) -> list[tuple[bytes, bytes]]:
+    return [JSON, *((name.lower().encode(), value.encode()) for name, value in headers.items())]
