@@ -78,9 +78,11 @@ class TokenDesk:
         requests = Counter(_subject(each) for each in examined)
         async with acquire(self._runtime.pool) as connection:
             fresh, counted = await use_each_once_counted(connection, ids, requests, now=now)
+        before = {subject: counted[subject] - number for subject, number in requests.items()}
         outcomes: list[TokenRefused | None] = []
         for each in examined:
-            outcomes.append(self._judge(each, fresh, counted[_subject(each)], now))
+            before[_subject(each)] += 1
+            outcomes.append(self._judge(each, fresh, before[_subject(each)], now))
             fresh -= {each.assertion.id_hash, each.proof.id_hash}
         return outcomes
 

@@ -1,6 +1,8 @@
 """The short way to a client's own token answers as the token endpoint does, and uses everything up once."""
 
 import asyncio
+from collections.abc import Generator
+from datetime import datetime
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -12,6 +14,9 @@ from gateway.app import batch_paths, build_edge, build_litestar
 from gateway.client import ASSERTION_TYPE, PartnerClient
 from gateway.edge import Edge
 from gateway.runtime import Runtime
+from kernel import attempts
+from kernel.clock import DatabaseClock
+from kernel.database import Connection
 from kernel.settings import Settings
 from partners.oauth.token import TOKEN_PATH
 
@@ -26,6 +31,26 @@ def ways(runtime: Runtime) -> list[Edge]:
         build_edge(runtime, litestar),
         Edge(cast(Any, litestar), runtime, batch_paths=batch_paths(litestar)),
     ]
+
+
+@pytest.fixture
+def stillness(runtime: Runtime) -> Generator[None, None, None]:
+    """No minute turns while a test counts."""
+    kept, runtime.clock = runtime.clock, StillClock(runtime.clock.now())
+    yield
+    runtime.clock = kept
+
+
+class StillClock(DatabaseClock):
+    def __init__(self, at: datetime) -> None:
+        super().__init__()
+        self._at = at
+
+    def set(self, reading: datetime, *, asked_at: float, answered_at: float) -> None:
+        """The database's time goes on."""
+
+    def now(self) -> datetime:
+        return self._at
 
 
 @pytest.fixture
@@ -146,3 +171,46 @@ async def _writes(runtime: Runtime) -> int:
     """Transactions that changed something get a number; this takes one itself."""
     async with runtime.pool.acquire() as connection:
         return int(await connection.fetchval("SELECT pg_current_xact_id()::text::bigint"))
+
+
+@pytest.mark.parametrize(
+    "policy",
+    [
+        "ip_allow = ARRAY['192.0.2.0/24']::cidr[]",
+        "ip_allow = ARRAY['127.0.0.0/8']::cidr[]",
+        "token_binding = 'certificate'",
+        "grant_types = ARRAY['authorization_code']",
+        "status = 'inactive'",
+    ],
+)
+async def test_the_apps_policy_holds_on_either_way(
+    ways: list[Edge], register: Any, owner_connection: Connection, policy: str
+) -> None:
+    answers = []
+    for edge in ways:
+        shop = await register("points:earn")
+        statement = f"UPDATE registry_app SET {policy} WHERE client_id = $1"
+        await owner_connection.execute(statement, shop.credentials.client_id)
+        status, headers, document = told(await ask(edge, shop))
+        answers.append((status, headers, document.get("error"), document.get("error_description")))
+
+    assert answers[0] == answers[1]
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
+async def test_a_client_is_counted_on_the_short_way(
+    ways: list[Edge], runtime: Runtime, stillness: None, shop: PartnerClient, together: bool
+) -> None:
+    almost = runtime.settings.token_requests_per_minute - 3
+    async with runtime.pool.acquire() as connection:
+        subject = f"client:{shop.credentials.client_id}"
+        await attempts.count(connection, subject, requests=almost, now=runtime.clock.now())
+    if together:
+        answers = await asyncio.gather(*(ask(ways[0], shop) for _ in range(8)))
+    else:
+        answers = [await ask(ways[0], shop) for _ in range(8)]
+
+    assert sorted(answer.status_code for answer in answers) == [200] * 3 + [429] * 5
+    refused = [answer for answer in answers if answer.status_code == 429]
+    assert {answer.json()["error"] for answer in refused} == {"temporarily_unavailable"}
+    assert all(answer.headers["retry-after"] for answer in refused)
