@@ -26,8 +26,7 @@ from partners.registry.service import find_client
 
 # How long a used identifier is remembered beyond the last moment it could be accepted.
 MEMORY = timedelta(seconds=60)
-
-
+# What a deployment may set: good requests of one client.
 REQUESTS_PER_MINUTE = 12_000
 
 
@@ -48,23 +47,33 @@ async def authenticate_client(
     try:
         if form.client_assertion is None and form.client_secret is None and sender.certificate is not None:
             client = await _by_certificate(connection, form.client_id, sender.certificate)
+            check_network(client, sender)
             within = await _count(connection, client, requests_per_minute, now=now)
         else:
             client, within = await _by_assertion(
-                connection, form, issuer=issuer, requests_per_minute=requests_per_minute, now=now
+                connection,
+                form,
+                issuer=issuer,
+                sender=sender,
+                requests_per_minute=requests_per_minute,
+                now=now,
             )
     except RequestRefused:
         await attempts.count(connection, address_subject(sender.network()), failures=1, now=now)
         raise
     if not within:
         raise too_many_requests(now)
+    return client
+
+
+def check_network(client: Client, sender: Sender) -> None:
+    """Whether the client may be used from there: asked once it is known to be the client, and before anything is used up."""
     if not allows(client.ip_allow, sender.address):
         raise RequestRefused(
             "unauthorized_client",
             "ip_not_allowed: the app may be used from the networks it has registered",
             status=403,
         )
-    return client
 
 
 async def _by_certificate(connection: Connection, client_id: str | None, certificate: Certificate) -> Client:
@@ -87,7 +96,13 @@ async def _count(connection: Connection, client: Client, requests_per_minute: in
 
 
 async def _by_assertion(
-    connection: Connection, form: ClientForm, *, issuer: str, requests_per_minute: int, now: datetime
+    connection: Connection,
+    form: ClientForm,
+    *,
+    issuer: str,
+    sender: Sender,
+    requests_per_minute: int,
+    now: datetime,
 ) -> tuple[Client, bool]:
     """The client, and whether it is within its limit."""
     try:
@@ -99,6 +114,7 @@ async def _by_assertion(
         rules.check_assertion(claims, issuer=issuer, now=now.timestamp())
     except JwsInvalid as invalid:
         raise RequestRefused("invalid_client", f"client_assertion: {invalid}", status=401) from None
+    check_network(client, sender)
     expires_at = datetime.fromtimestamp(claims.exp, UTC) + MEMORY
     first, within = await use_once_counted(
         connection,

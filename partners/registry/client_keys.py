@@ -65,7 +65,7 @@ async def use_pending_key(connection: Connection, *, app_id: UUID, kid: str, now
     app, _ = await _lock(connection, app_id)
     overlap_seconds = await queries.activate_key(connection, app_id, kid, now=now)
     if overlap_seconds is None:
-        return (await _find(connection, app_id, kid)).status == "active"
+        return (await _find(connection, app_id, kid)).status in ("active", "retiring")
     not_after = now + timedelta(seconds=overlap_seconds)
     retiring = await queries.retire_other_keys(connection, app_id, kid, not_after=not_after)
     facts = {"kid": kid, "retiring": retiring, "not_after": f"{not_after:%Y-%m-%dT%H:%M:%SZ}"}
