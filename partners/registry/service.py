@@ -213,6 +213,11 @@ async def find_client(connection: Connection, client_id: str) -> Client | None:
     return await queries.find_client(connection, client_id)
 
 
+async def list_clients(connection: Connection, client_ids: Sequence[str]) -> dict[str, Client]:
+    """What authentication must know of several clients; strangers are left out."""
+    return await queries.list_clients(connection, client_ids)
+
+
 async def add_redirect_uri(
     connection: Connection, *, client_id: str, uri: str, sandbox: bool, actor: str, now: datetime
 ) -> None:
