@@ -6,16 +6,13 @@ from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
-import asyncpg
-
-from kernel import outbox
 from kernel.calendar import add_months, business_date
 from kernel.caller import Caller, ConsentMissing, MemberRef, MemberUnknown
 from kernel.database import Connection
-from kernel.errors import Conflict, Refusal, Unprocessable
-from kernel.ids import new_id, to_wire
+from kernel.errors import Refusal, Unprocessable
+from kernel.ids import new_id
 from kernel.vault import Vault
-from partners.oauth import queries
+from partners.oauth import grants, queries
 from partners.oauth.model import Consent
 from partners.oauth.scopes import member_scopes
 from partners.registry import service as registry
@@ -28,10 +25,6 @@ SANDBOX_CONSENT_MONTHS = 60
 
 class ConsentScopeUnknown(Unprocessable):
     """A consent names a scope that does not exist or that is not a member's to give."""
-
-
-class ConsentChanging(Conflict):
-    """Another consent of this member is being recorded at this moment; repeat."""
 
 
 class PairwiseSubjects:
@@ -105,39 +98,45 @@ async def grant_consent(
     """The member's consent from now on, in place of the one before; returns its id."""
     if sorted(set(scopes)) != member_scopes(scopes):
         raise ConsentScopeUnknown
-    await queries.withdraw_consents(connection, partner_id, [member.member_id], now=now)
+    await grants.lock_pair(connection, partner_id=partner_id, member=member)
+    await _withdraw(connection, partner_id, member, now=now)
     consent_id = new_id(now)
-    try:
-        await queries.insert_consents(
-            connection,
-            partner_id,
-            [(consent_id, member)],
-            scopes=member_scopes(scopes),
-            purposes=purposes,
-            ends_on=ends_on,
-            now=now,
-        )
-    except asyncpg.UniqueViolationError as violation:
-        assert violation.constraint_name == "oauth_consent_standing"
-        raise ConsentChanging from None
-    await _tell(connection, "consent.granted", partner_id, member, consent_id, now=now)
+    await queries.insert_consents(
+        connection,
+        partner_id,
+        [(consent_id, member)],
+        scopes=member_scopes(scopes),
+        purposes=purposes,
+        ends_on=ends_on,
+        now=now,
+    )
+    await grants.tell(connection, "consent.granted", partner_id, member, consent_id, now=now)
     return consent_id
 
 
 async def withdraw_consent(
     connection: Connection, *, partner_id: UUID, member: MemberRef, now: datetime
 ) -> bool:
-    """End the member's consent; from this commit on the partner is refused. False if there was none."""
-    withdrawn = await queries.withdraw_consents(connection, partner_id, [member.member_id], now=now)
+    """End all the member's grants; from this commit on the partner is refused. False if there was none."""
+    withdrawn = await _withdraw(connection, partner_id, member, now=now)
     for consent_id in withdrawn:
-        await _tell(connection, "consent.withdrawn", partner_id, member, consent_id, now=now)
+        await grants.tell(connection, "consent.withdrawn", partner_id, member, consent_id, now=now)
     return bool(withdrawn)
+
+
+async def _withdraw(
+    connection: Connection, partner_id: UUID, member: MemberRef, *, now: datetime
+) -> list[UUID]:
+    withdrawn = await queries.withdraw_consents(connection, partner_id, [member.member_id], now=now)
+    if withdrawn:
+        await grants.revoke(connection, [f"grant:{consent_id}" for consent_id in withdrawn], now=now)
+    return withdrawn
 
 
 async def find_consent(
     connection: Connection, *, partner_id: UUID, member: MemberRef, now: datetime
 ) -> Consent | None:
-    """The consent in force."""
+    """The grant in force; of several, the one given last."""
     return await queries.find_consent(connection, partner_id, member, today=business_date(now))
 
 
@@ -201,26 +200,6 @@ async def _enrol(
         now=now,
     )
     return customers
-
-
-async def _tell(
-    connection: Connection,
-    type_: str,
-    partner_id: UUID,
-    member: MemberRef,
-    consent_id: UUID,
-    *,
-    now: datetime,
-) -> None:
-    names = await queries.list_names(connection, partner_id, [member.member_id])
-    event = outbox.Event(
-        bucket=member.bucket,
-        partner_id=partner_id,
-        type=type_,
-        aggregate=to_wire("grt", consent_id),
-        payload={"grant": to_wire("grt", consent_id), "member": names.get(member.member_id)},
-    )
-    await outbox.enqueue(connection, [event], now=now)
 
 
 def pairwise(key: bytes, partner_id: UUID, member_id: int) -> str:

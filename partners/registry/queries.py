@@ -83,7 +83,7 @@ LOCK_APP = "SELECT true FROM registry_app WHERE id = $1 FOR NO KEY UPDATE"
 
 FIND_CLIENT = """
 SELECT a.id AS app_id, a.partner_id, a.client_id, a.status AS app_status, p.status AS partner_status, p.epoch,
-       a.scopes, a.rate_per_second, a.burst,
+       a.scopes, a.rate_per_second, a.burst, a.redirect_uris, a.grant_types,
        coalesce((SELECT jsonb_object_agg(k.kid, k.jwk)
                    FROM registry_key AS k
                   WHERE k.app_id = a.id AND k.status IN ('active', 'retiring')), '{}') AS keys
