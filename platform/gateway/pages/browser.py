@@ -88,7 +88,11 @@ def read_form(request: Request[Any, Any, Any]) -> Mapping[str, str]:
     try:
         text = Passage.of(request.scope).body.decode("ascii")
         pairs = parse_qsl(
-            text, keep_blank_values=True, strict_parsing=bool(text), errors="strict", max_num_fields=FIELDS_MAX
+            text,
+            keep_blank_values=True,
+            strict_parsing=bool(text),
+            errors="strict",
+            max_num_fields=FIELDS_MAX,
         )
     except ValueError:
         raise FormMalformed from None

@@ -1,13 +1,14 @@
 """What the consent page says: everything the member must know before agreeing, as lines and tables."""
 
+from collections.abc import Mapping
 from typing import Any
 
 import msgspec
 from msgspec import Struct
 
-from gateway.pages.wording import LOCALES, Locale, say, value
+from gateway.pages.wording import Locale, say, value
 from partners.oauth.interaction import Interaction
-from partners.oauth.scopes import SCOPES
+from partners.oauth.scopes import DATA_KINDS, PURPOSES, SCOPES, SENSITIVE_SCOPES, USES, Label, Scope
 
 
 class Block(Struct, frozen=True, kw_only=True):
@@ -26,6 +27,8 @@ class Asked(Struct, frozen=True, kw_only=True):
     contact: str
     purposes: list[str]
     data_kinds: list[str]
+    #: those that a scope reaches and that PIPL Art. 28 calls sensitive
+    sensitive_kinds: list[str]
     allowed: list[str]
     blocks: list[Block]
     sensitive: bool
@@ -41,9 +44,14 @@ def asked_of(interaction: Interaction, locale: Locale) -> Asked:
     return Asked(
         partner=partner_name(interaction, locale),
         contact=interaction.partner_contact,
-        purposes=[value(purpose, locale) for purpose in interaction.purposes],
-        data_kinds=[value(kind, locale) for kind in interaction.data_kinds],
-        allowed=[scope_sentence(scope, locale) for scope in interaction.scopes],
+        purposes=[sentence(PURPOSES, purpose, locale) for purpose in interaction.purposes],
+        data_kinds=[sentence(DATA_KINDS, kind, locale) for kind in interaction.data_kinds],
+        sensitive_kinds=[
+            sentence(DATA_KINDS, kind, locale)
+            for kind in interaction.data_kinds
+            if any(kind in USES[scope][1] for scope in SENSITIVE_SCOPES.intersection(interaction.scopes))
+        ],
+        allowed=[sentence(SCOPES, scope, locale) for scope in interaction.scopes],
         blocks=[
             block_of(msgspec.to_builtins(detail), locale) for detail in interaction.authorization_details
         ],
@@ -52,11 +60,12 @@ def asked_of(interaction: Interaction, locale: Locale) -> Asked:
     )
 
 
-def scope_sentence(scope: str, locale: Locale) -> str:
-    known = SCOPES.get(scope)
+def sentence(labels: Mapping[str, Label] | Mapping[str, Scope], name: str, locale: Locale) -> str:
+    """What `name` means; the name itself where nobody wrote it down, for nothing asked is left out."""
+    known = labels.get(name)
     if known is None:
-        return scope
-    return (known.zh, known.en)[LOCALES.index(locale)]
+        return name
+    return known.zh if locale == "zh" else known.en
 
 
 def block_of(detail: dict[str, Any], locale: Locale) -> Block:

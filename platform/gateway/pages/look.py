@@ -65,7 +65,10 @@ def page(
         **facts,
     )
     response = Response(
-        html.encode(), status_code=status, media_type="text/html; charset=utf-8", headers=_headers(script, returns_to)
+        html.encode(),
+        status_code=status,
+        media_type="text/html; charset=utf-8",
+        headers=_headers(script, returns_to),
     )
     return with_cookies(response, cookies)
 
@@ -86,7 +89,10 @@ def redirect(address: str, *, cookies: tuple[str, ...] = ()) -> Response[bytes]:
 
 def with_cookies(response: Response[bytes], cookies: tuple[str, ...]) -> Response[bytes]:
     """Several headers of one name, which a mapping cannot hold."""
-    response.encoded_headers = [*response.encoded_headers, *((b"set-cookie", each.encode()) for each in cookies)]
+    response.encoded_headers = [
+        *response.encoded_headers,
+        *((b"set-cookie", each.encode()) for each in cookies),
+    ]
     return response
 
 
@@ -118,5 +124,12 @@ def origin_of(address: str) -> str:
 
 
 _ERRORS = frozenset(
-    ("error_request_unknown", "error_login_over", "error_request_refused", "error_form_refused", "error_busy", "error_failed")
+    (
+        "error_request_unknown",
+        "error_login_over",
+        "error_request_refused",
+        "error_form_refused",
+        "error_busy",
+        "error_failed",
+    )
 )

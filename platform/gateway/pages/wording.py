@@ -32,7 +32,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "new_code": ("重新发送验证码", "Send a new code"),
     "send_code": ("发送验证码", "Send a code"),
     "app_title": ("输入动态口令", "Enter the code of your authenticator app"),
-    "app_hint": ("打开身份验证器应用，输入当前显示的 6 位数字。", "Open the app and type the six digits it shows now."),
+    "app_hint": (
+        "打开身份验证器应用，输入当前显示的 6 位数字。",
+        "Open the app and type the six digits it shows now.",
+    ),
     "use_code": ("改用短信验证码", "Use a code sent to my phone"),
     "use_app": ("改用身份验证器应用", "Use my authenticator app"),
     "use_passkey": ("改用通行密钥", "Use my passkey"),
@@ -50,15 +53,20 @@ TEXTS: dict[str, tuple[str, str]] = {
         "通行密钥需要浏览器启用 JavaScript；没有也可以使用验证码。",
         "A passkey needs JavaScript. Without it, use a code instead.",
     ),
-    "passkey_failed": ("没有完成。请重试，或改用验证码。", "That did not work. Try again, or use a code instead."),
+    "passkey_failed": (
+        "没有完成。请重试，或改用验证码。",
+        "That did not work. Try again, or use a code instead.",
+    ),
     "passkey_new_title": ("在这台设备上添加通行密钥", "Add a passkey on this device"),
     "passkey_new_hint": (
         "下次在这台设备上登录，用指纹、面容或锁屏密码即可代替验证码。生物特征不会离开您的设备。",
-        "Next time on this device, your fingerprint, face or screen lock takes the place of the code. "
-        "They never leave your device.",
+        "Next time on this device, your fingerprint, face or screen lock replaces the code. They stay on the device.",
     ),
     "passkey_new_go": ("添加通行密钥", "Add a passkey"),
-    "passkey_new_link": ("在这台设备上添加通行密钥，下次无需验证码", "Add a passkey on this device and skip the code next time"),
+    "passkey_new_link": (
+        "在这台设备上添加通行密钥，下次无需验证码",
+        "Add a passkey on this device and skip the code next time",
+    ),
     "not_now": ("暂不添加", "Not now"),
     # consent
     "consent_title": ("是否授权 {partner}？", "Authorise {partner}?"),
@@ -98,7 +106,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "plan_simple": ("年化利率（单利）", "Annual rate (simple)"),
     "plan_compound": ("年化利率（复利，IRR）", "Annual rate (compound, IRR)"),
     "points_title": ("使用积分", "Spending points"),
-    "points_value": ("本授权期内最多使用 {points} 积分", "Up to {points} points while this authorisation lasts"),
+    "points_value": (
+        "本授权期内最多使用 {points} 积分",
+        "Up to {points} points while this authorisation lasts",
+    ),
     "tax_title": ("纳税信息", "Tax information"),
     "tax_value": ("{years} 年度：{kinds}", "{kinds} for {years}"),
     "health_title": ("就诊登记信息", "Hospital registrations"),
@@ -108,7 +119,10 @@ TEXTS: dict[str, tuple[str, str]] = {
     "wrong_code": ("验证码不正确，请核对后重试。", "The code is not right. Check it and try again."),
     "spent_code": ("此验证码已失效，请重新获取。", "This code is no longer good. Ask for a new one."),
     "locked": ("尝试次数过多，请稍后再试。", "Too many attempts. Try again later."),
-    "sends_locked": ("验证码发送次数已达上限，请稍后再试。", "No more codes can be sent now. Try again later."),
+    "sends_locked": (
+        "验证码发送次数已达上限，请稍后再试。",
+        "No more codes can be sent now. Try again later.",
+    ),
     "sensitive_needed": (
         "如需授权，请勾选对敏感个人信息的单独同意；也可以拒绝。",
         "To agree, tick the separate consent for sensitive information; or decline.",
@@ -136,9 +150,15 @@ TEXTS: dict[str, tuple[str, str]] = {
         "It was not sent from the bank's own page, or is not complete. Go back and try again.",
     ),
     "error_busy": ("系统繁忙", "We are busy"),
-    "error_busy_text": ("请稍候片刻后重试，您的操作尚未生效。", "Nothing has happened yet. Try again in a moment."),
+    "error_busy_text": (
+        "请稍候片刻后重试，您的操作尚未生效。",
+        "Nothing has happened yet. Try again in a moment.",
+    ),
     "error_failed": ("出现故障", "Something failed"),
-    "error_failed_text": ("故障发生在我们这边，您的操作未生效。", "The failure is on our side. Nothing has happened."),
+    "error_failed_text": (
+        "故障发生在我们这边，您的操作未生效。",
+        "The failure is on our side. Nothing has happened.",
+    ),
     "error_reference": ("参考编号", "Reference"),
 }
 
