@@ -3,10 +3,11 @@
 import hashlib
 import re
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, Literal
 from urllib.parse import parse_qsl
 
 from litestar import Request
+from litestar.datastructures import Cookie
 from msgspec import Struct
 
 from gateway.pages.look import origin_of
@@ -106,20 +107,25 @@ def browser_cookie(handle: str) -> str:
     return f"__Host-tessera-login-{hashlib.sha256(handle.encode()).hexdigest()[:16]}"
 
 
-def keep_browser(handle: str, secret: str) -> str:
-    """Set-Cookie for the time of one login; Lax, because the member comes from the partner's page."""
-    life = int(SESSION_LIFE.total_seconds())
-    return f"{browser_cookie(handle)}={secret}; Path=/; Max-Age={life}; Secure; HttpOnly; SameSite=Lax"
+def keep_browser(handle: str, secret: str) -> Cookie:
+    """For the time of one login; Lax, because the member comes from the partner's page."""
+    return _cookie(browser_cookie(handle), secret, int(SESSION_LIFE.total_seconds()), "lax")
 
 
-def drop_browser(handle: str) -> str:
-    return f"{browser_cookie(handle)}=; Path=/; Max-Age=0; Secure; HttpOnly; SameSite=Lax"
+def drop_browser(handle: str) -> Cookie:
+    return _cookie(browser_cookie(handle), "", 0, "lax")
 
 
-def keep_device(secret: str) -> str:
-    """Set-Cookie for a year; only our own pages ever need it."""
-    life = int(DEVICE_LIFE.total_seconds())
-    return f"{DEVICE_COOKIE}={secret}; Path=/; Max-Age={life}; Secure; HttpOnly; SameSite=Strict"
+def keep_device(secret: str) -> Cookie:
+    """For a year; only our own pages ever need it."""
+    return _cookie(DEVICE_COOKIE, secret, int(DEVICE_LIFE.total_seconds()), "strict")
+
+
+def _cookie(name: str, content: str, seconds: int, site: Literal["lax", "strict"]) -> Cookie:
+    """`__Host-` asks for Secure, Path=/ and no Domain: nobody on a neighbouring host can plant one."""
+    return Cookie(
+        key=name, value=content, path="/", max_age=seconds, secure=True, httponly=True, samesite=site
+    )
 
 
 def preferred_locale(accepted: str) -> Locale:

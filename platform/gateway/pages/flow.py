@@ -6,6 +6,7 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from litestar import Response
+from litestar.datastructures import Cookie
 from msgspec import Struct, structs
 
 from gateway.pages.browser import Visit
@@ -86,7 +87,7 @@ async def continue_(connection: Connection, runtime: Runtime, visit: Visit, *, n
 
 
 async def show(
-    connection: Connection, matter: Matter, *, wish: str | None, cookies: tuple[str, ...], now: datetime
+    connection: Connection, matter: Matter, *, wish: str | None, cookies: tuple[Cookie, ...], now: datetime
 ) -> Response[bytes]:
     """The page of the step that comes next."""
     match matter.session.stage:
@@ -99,7 +100,7 @@ async def show(
 
 
 def password_page(
-    matter: Matter, *, problem: str | None = None, status: int = 200, cookies: tuple[str, ...] = ()
+    matter: Matter, *, problem: str | None = None, status: int = 200, cookies: tuple[Cookie, ...] = ()
 ) -> Response[bytes]:
     return _page("password", matter, problem=problem, status=status, cookies=cookies)
 

@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
+from litestar.datastructures import Cookie
 
 from gateway.pages.wording import Locale, say, value
 
@@ -43,10 +44,10 @@ def page(
     status: int = 200,
     script: bool = False,
     returns_to: str | None = None,
-    cookies: tuple[str, ...] = (),
+    cookies: tuple[Cookie, ...] = (),
     **facts: Any,
 ) -> Response[bytes]:
-    """A page; `returns_to` is where its forms may end up besides ourselves, `cookies` are Set-Cookie values."""
+    """A page; `returns_to` is where its forms may end up besides ourselves, `cookies` are set with it."""
 
     def t(key: str, **named: object) -> str:
         return say(key, locale, **named)
@@ -64,13 +65,13 @@ def page(
         script=ADDRESS[SCRIPT] if script else None,
         **facts,
     )
-    response = Response(
+    return Response(
         html.encode(),
         status_code=status,
         media_type="text/html; charset=utf-8",
         headers=_headers(script, returns_to),
+        cookies=cookies,
     )
-    return with_cookies(response, cookies)
 
 
 def render_error_page(
@@ -81,19 +82,10 @@ def render_error_page(
     return page("error", locale=locale, status=status, code=known, reference=reference, switch=None)
 
 
-def redirect(address: str, *, cookies: tuple[str, ...] = ()) -> Response[bytes]:
+def redirect(address: str, *, cookies: tuple[Cookie, ...] = ()) -> Response[bytes]:
     """303: whatever was posted is not posted again (RFC 9700 §4.12)."""
     headers = {"location": address, "cache-control": "no-store", "referrer-policy": "no-referrer"}
-    return with_cookies(Response(b"", status_code=303, headers=headers), cookies)
-
-
-def with_cookies(response: Response[bytes], cookies: tuple[str, ...]) -> Response[bytes]:
-    """Several headers of one name, which a mapping cannot hold."""
-    response.encoded_headers = [
-        *response.encoded_headers,
-        *((b"set-cookie", each.encode()) for each in cookies),
-    ]
-    return response
+    return Response(b"", status_code=303, headers=headers, cookies=cookies)
 
 
 def _headers(script: bool, returns_to: str | None) -> dict[str, str]:
