@@ -36,7 +36,7 @@ async def log_in(site: Site, page: Page, member: Member, shot: str = "") -> None
 
 
 @pytest.mark.parametrize(
-    ("locale", "heading"), [("zh-CN", "是否授权 晨光商城？"), ("en-GB", "Authorise Morning Light Mall?")]
+    ("locale", "heading"), [("zh-CN", "是否授权“晨光商城”？"), ("en-GB", "Authorise Morning Light Mall?")]
 )
 async def test_a_member_agrees_without_javascript_on_a_phone_in_either_language(
     site: Site, ask: Ask, member: Member, open_browser: Opened, shop: str, locale: str, heading: str

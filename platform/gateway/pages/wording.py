@@ -14,8 +14,8 @@ TEXTS: dict[str, tuple[str, str]] = {
         "您正在银行的页面上，合作方看不到您在此输入的内容。",
         "You are on the bank's own page. The partner does not see what you type here.",
     ),
-    "asked_by": ("{partner} 请您登录并确认授权", "{partner} asks you to sign in and decide"),
-    "cancel": ("取消并返回 {partner}", "Cancel and return to {partner}"),
+    "asked_by": ("“{partner}”请您登录并确认授权", "{partner} asks you to sign in and decide"),
+    "cancel": ("取消并返回“{partner}”", "Cancel and return to {partner}"),
     "continue": ("继续", "Continue"),
     # password
     "sign_in": ("登录", "Sign in"),
@@ -69,7 +69,7 @@ TEXTS: dict[str, tuple[str, str]] = {
     ),
     "not_now": ("暂不添加", "Not now"),
     # consent
-    "consent_title": ("是否授权 {partner}？", "Authorise {partner}?"),
+    "consent_title": ("是否授权“{partner}”？", "Authorise {partner}?"),
     "consent_lead": (
         "请核对以下内容后再决定。您可以同意，也可以拒绝；拒绝不影响您在银行的其他服务。",
         "Read this before you decide. You may agree or decline; declining changes nothing else at the bank.",
@@ -92,7 +92,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "If leaked, this information could harm you or your property. It therefore needs your separate consent:",
     ),
     "sensitive_box": (
-        "我单独同意银行向 {partner} 提供上述敏感个人信息",
+        "我单独同意银行向“{partner}”提供上述敏感个人信息",
         "I separately agree that the bank gives {partner} the sensitive information above",
     ),
     "agree": ("同意授权", "Agree"),
