@@ -43,7 +43,9 @@ async def count(connection: Connection, *counted: Counted, now: datetime) -> boo
 
 
 async def clear(connection: Connection, *counted: Counted) -> None:
-    """Whoever has shown to be the member begins anew; an address never does."""
+    """Whoever has shown to be the member begins anew; an address, which many share, gets this one attempt back."""
     for kind, subject in counted:
-        if kind != "address":
+        if kind == "address":
+            await queries.return_attempt(connection, kind, subject)
+        else:
             await queries.clear_attempts(connection, kind, subject)

@@ -112,11 +112,12 @@ async def try_password(
     device = await find_device(connection, device_secret, now=now)
     known = stored is not None and device is not None and device.account_id == stored.account_id
     guessed = attempts.of_device(device.id) if known and device else attempts.of_name(name_index)
-    if not await attempts.count(connection, attempts.of_address(address, vault=vault), guessed, now=now):
+    counted = (attempts.of_address(address, vault=vault), guessed)
+    if not await attempts.count(connection, *counted, now=now):
         return Step.LOCKED
     if stored is None:
-        return Trial(account_id=None, stored=None, counted=(guessed,))
-    return Trial(account_id=stored.account_id, stored=stored.hash, counted=(guessed,))
+        return Trial(account_id=None, stored=None, counted=counted)
+    return Trial(account_id=stored.account_id, stored=stored.hash, counted=counted)
 
 
 async def pass_password(

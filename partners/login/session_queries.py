@@ -88,6 +88,8 @@ ON CONFLICT (kind, subject) DO UPDATE
 RETURNING attempts
 """
 
+RETURN_ATTEMPT = "UPDATE login_attempt SET attempts = greatest(attempts - 1, 0) WHERE kind = $1 AND subject = $2"
+
 CLEAR_ATTEMPTS = "UPDATE login_attempt SET attempts = 0 WHERE kind = $1 AND subject = $2"
 
 # In the order of their index: the oldest go first, and two workers meet at the same end.
@@ -197,6 +199,10 @@ async def count_attempt(
 ) -> int:
     """How many there were in this window, with this one; the row is locked until commit."""
     return int(await connection.fetchval(COUNT_ATTEMPT, kind, subject, now, window))
+
+
+async def return_attempt(connection: Connection, kind: AttemptKind, subject: bytes) -> None:
+    await connection.execute(RETURN_ATTEMPT, kind, subject)
 
 
 async def clear_attempts(connection: Connection, kind: AttemptKind, subject: bytes) -> None:
