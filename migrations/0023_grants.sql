@@ -96,13 +96,13 @@ CREATE INDEX oauth_refresh_used_at ON oauth_refresh (used_at);
 GRANT SELECT, INSERT, DELETE ON oauth_refresh TO tessera_app;
 GRANT UPDATE (used_at, revoked_at) ON oauth_refresh TO tessera_app;
 
--- Points a member let a partner spend under one grant: what was drawn of the limit.
-CREATE TABLE oauth_grant_draw (
-    consent_id   uuid   PRIMARY KEY REFERENCES oauth_consent,
-    drawn_points bigint NOT NULL CHECK (drawn_points > 0)
+-- What was drawn of a limit, such as of the points a member lets a partner spend under one grant.
+CREATE TABLE kernel_allowance (
+    name  text   PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 128),
+    drawn bigint NOT NULL CHECK (drawn >= 0)
 );
-GRANT SELECT, INSERT ON oauth_grant_draw TO tessera_app;
-GRANT UPDATE (drawn_points) ON oauth_grant_draw TO tessera_app;
+GRANT SELECT, INSERT ON kernel_allowance TO tessera_app;
+GRANT UPDATE (drawn) ON kernel_allowance TO tessera_app;
 
 -- What must stop working before it expires: `token:<jti>`, `origin:<uuid>`, `grant:<uuid>`. Kept until the last access
 -- token it could concern has expired. By transaction id, so that a reader who saw everything below a snapshot's oldest

@@ -7,7 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
-from kernel.database import Connection, read_if_any
+from kernel.database import Connection, read, read_if_any
 from partners.oauth.model import AuthorizationRequest, CodeDocument, PushedRequest
 
 INSERT_REQUEST = """
@@ -167,3 +167,43 @@ async def insert_revocations(
     connection: Connection, subjects: Sequence[str], *, expires_at: datetime, now: datetime
 ) -> None:
     await connection.execute(INSERT_REVOCATIONS, subjects, now, expires_at)
+
+
+# Everything from the oldest transaction on that was still running when it was asked the last time: whoever took an older
+# id and had not committed then is among them. The snapshot's own oldest is the mark for the next time.
+LIST_REVOCATIONS = """
+SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS mark, clock_timestamp() AS now,
+       coalesce(array_agg(found.subject), '{}') AS subjects, coalesce(array_agg(found.expires_at), '{}') AS ends
+  FROM (SELECT subject, expires_at FROM oauth_revocation
+         WHERE xid >= $1::text::xid8 AND expires_at > clock_timestamp() LIMIT $2) AS found
+"""
+
+LIST_REVOKED = (
+    "SELECT DISTINCT subject FROM oauth_revocation WHERE subject = ANY($1::text[]) AND expires_at > $2"
+)
+
+FORGET_REVOCATIONS = "DELETE FROM oauth_revocation WHERE expires_at < $1"
+
+
+class Revocations(Struct, frozen=True, kw_only=True):
+    """What was revoked since a mark, and the next mark."""
+
+    mark: str
+    #: by the database's clock
+    now: datetime
+    subjects: list[str]
+    ends: list[datetime]
+
+
+async def list_revocations(connection: Connection, *, mark: str, limit: int) -> Revocations:
+    return read(await connection.fetchrow(LIST_REVOCATIONS, mark, limit), Revocations)
+
+
+async def list_revoked(connection: Connection, subjects: Sequence[str], *, now: datetime) -> set[str]:
+    """Those of `subjects` that were revoked."""
+    return {record["subject"] for record in await connection.fetch(LIST_REVOKED, subjects, now)}
+
+
+async def forget_revocations(connection: Connection, *, now: datetime) -> None:
+    """Those that concern no token that could still be alive."""
+    await connection.execute(FORGET_REVOCATIONS, now)

@@ -56,8 +56,8 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     jkt: str
 
 
-class AccessClaims(Struct, frozen=True, kw_only=True):
-    """Our own access token (RFC 9068 and two claims of ours)."""
+class AccessClaims(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Our own access token (RFC 9068 and some claims of ours)."""
 
     iss: str
     aud: str
@@ -72,6 +72,11 @@ class AccessClaims(Struct, frozen=True, kw_only=True):
     livemode: bool
     #: epoch of the partner when the token was issued
     pse: int
+    #: of a member's token: the grant it stands on, `grt_…`
+    grant_id: str | None = None
+    #: of a member's token: the code it came of; revoking that ends all that came of it
+    origin: str | None = None
+    authorization_details: list[dict[str, Any]] | None = None
 
 
 class ClientForm(Struct, frozen=True, kw_only=True):
@@ -96,6 +101,36 @@ class TokenForm(ClientForm, frozen=True, kw_only=True):
     refresh_token: str | None = None
 
 
+class PushForm(ClientForm, frozen=True, kw_only=True):
+    """The parameters of a pushed authorization request that this server knows."""
+
+    response_type: str | None = None
+    response_mode: str | None = None
+    redirect_uri: str | None = None
+    scope: str | None = None
+    state: str | None = None
+    nonce: str | None = None
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+    dpop_jkt: str | None = None
+    authorization_details: str | None = None
+    grant_management_action: str | None = None
+    grant_id: str | None = None
+    #: ours: the last day of the grant asked for
+    grant_ends_on: str | None = None
+    ui_locales: str | None = None
+    prompt: str | None = None
+    request: str | None = None
+    request_uri: str | None = None
+
+
+class TokenQuestion(ClientForm, frozen=True, kw_only=True):
+    """The parameters of introspection and revocation."""
+
+    token: str | None = None
+    token_type_hint: str | None = None
+
+
 class TokenIssued(Struct, frozen=True, kw_only=True):
     """The answer to a good token request (RFC 6749 §5.1)."""
 
@@ -103,6 +138,9 @@ class TokenIssued(Struct, frozen=True, kw_only=True):
     token_type: str = "DPoP"
     expires_in: int = TOKEN_SECONDS
     scope: str
+    refresh_token: str | None = None
+    grant_id: str | None = None
+    authorization_details: list[dict[str, Any]] | None = None
 
 
 class TokenRefused(Struct, frozen=True, kw_only=True):

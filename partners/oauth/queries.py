@@ -96,6 +96,7 @@ FIND_CONSENT = """
 SELECT id, member_id, bucket, scopes, purposes, data_kinds, authorization_details, sensitive, granted_at, ends_on
   FROM oauth_consent
  WHERE partner_id = $1 AND member_id = $2 AND withdrawn_at IS NULL AND ends_on >= $3
+   AND ($4::text IS NULL OR $4 = ANY(scopes)) AND ($5::uuid IS NULL OR id = $5)
  ORDER BY granted_at DESC, id DESC
  LIMIT 1
 """
@@ -213,7 +214,13 @@ async def insert_consents(
 
 
 async def find_consent(
-    connection: Connection, partner_id: UUID, member: MemberRef, *, today: date
+    connection: Connection,
+    partner_id: UUID,
+    member: MemberRef,
+    *,
+    scope: str | None,
+    grant_id: UUID | None,
+    today: date,
 ) -> Consent | None:
-    record = await connection.fetchrow(FIND_CONSENT, partner_id, member.member_id, today)
+    record = await connection.fetchrow(FIND_CONSENT, partner_id, member.member_id, today, scope, grant_id)
     return None if record is None else read_consent(record)

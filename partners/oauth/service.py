@@ -9,8 +9,8 @@ from uuid import UUID
 from kernel.calendar import add_months, business_date
 from kernel.caller import Caller, ConsentMissing, MemberRef, MemberUnknown
 from kernel.database import Connection
-from kernel.errors import Refusal, Unprocessable
-from kernel.ids import new_id
+from kernel.errors import Forbidden, Refusal, Unprocessable
+from kernel.ids import from_wire, new_id
 from kernel.vault import Vault
 from partners.oauth import grants, queries
 from partners.oauth.model import Consent
@@ -27,6 +27,10 @@ class ConsentScopeUnknown(Unprocessable):
     """A consent names a scope that does not exist or that is not a member's to give."""
 
 
+class GrantEnded(Forbidden):
+    """The member has withdrawn the grant this token stands on, or it has ended; ask the member again."""
+
+
 class PairwiseSubjects:
     """kernel.caller.Subjects over the subjects and consents kept here."""
 
@@ -34,9 +38,11 @@ class PairwiseSubjects:
         self, connection: Connection, caller: Caller, subs: Sequence[str], *, scope: str, now: datetime
     ) -> dict[str, MemberRef]:
         """The members behind those `subs` that belong to the caller's partner and consent to `scope`."""
+        named = [sub for sub in subs if caller.subject in (None, sub)]
         standings = await queries.list_standings(
-            connection, caller.partner_id, _storable(subs), scope=scope, today=business_date(now)
+            connection, caller.partner_id, _storable(named), scope=scope, today=business_date(now)
         )
+        await _check_grant(connection, caller, now=now)
         return {s.sub: MemberRef(member_id=s.member_id, bucket=s.bucket) for s in standings if s.consented}
 
     async def resolve_one(
@@ -44,10 +50,11 @@ class PairwiseSubjects:
     ) -> MemberRef:
         """The member behind `sub`; refuses with MemberUnknown or ConsentMissing."""
         standings = await queries.list_standings(
-            connection, caller.partner_id, _storable([sub]), scope=scope, today=business_date(now)
+            connection, *_named(caller, sub), scope=scope, today=business_date(now)
         )
         if not standings:
             raise MemberUnknown
+        await _check_grant(connection, caller, now=now)
         if not standings[0].consented:
             raise ConsentMissing(scope=scope)
         return MemberRef(member_id=standings[0].member_id, bucket=standings[0].bucket)
@@ -134,10 +141,23 @@ async def _withdraw(
 
 
 async def find_consent(
-    connection: Connection, *, partner_id: UUID, member: MemberRef, now: datetime
+    connection: Connection,
+    *,
+    partner_id: UUID,
+    member: MemberRef,
+    scope: str | None = None,
+    grant_id: str | None = None,
+    now: datetime,
 ) -> Consent | None:
-    """The grant in force; of several, the one given last."""
-    return await queries.find_consent(connection, partner_id, member, today=business_date(now))
+    """The grant in force, for `scope` and of this id if they are given; of several, the one given last."""
+    return await queries.find_consent(
+        connection,
+        partner_id,
+        member,
+        scope=scope,
+        grant_id=None if grant_id is None else from_wire("grt", grant_id),
+        today=business_date(now),
+    )
 
 
 async def find_bound_at(connection: Connection, *, partner_id: UUID, member: MemberRef) -> datetime:
@@ -205,6 +225,20 @@ async def _enrol(
 def pairwise(key: bytes, partner_id: UUID, member_id: int) -> str:
     """A name for the member that this partner always sees and no other partner can connect."""
     return encode(hmac.digest(key, partner_id.bytes + member_id.to_bytes(8, "big"), "sha256"))
+
+
+def _named(caller: Caller, sub: str) -> tuple[UUID, list[str]]:
+    partner_id, name = caller.name(sub)
+    return partner_id, _storable([name])
+
+
+async def _check_grant(connection: Connection, caller: Caller, *, now: datetime) -> None:
+    """A member's token is good for nothing once its grant is withdrawn, whatever other grants stand."""
+    if caller.grant_id is None:
+        return
+    grant_id = from_wire("grt", caller.grant_id)
+    if await grants.find_grant(connection, partner_id=caller.partner_id, grant_id=grant_id, now=now) is None:
+        raise GrantEnded
 
 
 def _storable(subs: Sequence[str]) -> list[str]:

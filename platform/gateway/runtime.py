@@ -21,6 +21,7 @@ from partners.login.delivery import CodeSender, SandboxSender
 from partners.login.passwords import PasswordDesk
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
+from partners.oauth.revocations import RevocationList
 from partners.oauth.service import PairwiseSubjects
 from partners.registry.directory import AppDirectory
 
@@ -81,6 +82,7 @@ class Runtime:
                 resource=f"{self.base_url}/v1",
                 base_url=self.base_url,
                 directory=AppDirectory(self.pool),
+                revocations=RevocationList(self.pool),
                 livemode=settings.mode == "live",
             )
             self.limiter = Limiter(self.redis, share=1 / settings.workers)
