@@ -14,8 +14,9 @@ import pytest
 from waiting import HEALTH, PLAN, SPEND, TAX, Member, Waiting, enrol, push
 
 from gateway.app import ROUTES
-from gateway.pages.browser import DEVICE_COOKIE, browser_cookie, preferred_locale
+from gateway.pages.browser import DEVICE_COOKIE, browser_cookie
 from gateway.pages.consent import percent, yuan
+from gateway.pages.language import preferred_locale
 from gateway.pages.look import ADDRESS, SCRIPT, STYLE, render_error_page
 from gateway.pages.wording import LOCALES, TEXTS, VALUES
 from gateway.runtime import Runtime
@@ -606,7 +607,7 @@ def test_every_sentence_is_said_in_both_languages() -> None:
 @pytest.mark.parametrize("locale", LOCALES)
 def test_an_error_page_can_be_had_for_any_code(code: str, locale: Any) -> None:
     page = render_error_page(code, locale=locale, reference="req_1")
-    assert page.status_code == 400 and b"req_1" in page.content
+    assert page.status_code == 400 and "req_1" in page.content
 
 
 @pytest.mark.parametrize(("name", "kind"), [(STYLE, "text/css"), (SCRIPT, "text/javascript")])

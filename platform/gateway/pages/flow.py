@@ -91,7 +91,7 @@ async def continue_(connection: Connection, runtime: Runtime, visit: Visit, *, n
 
 async def show(
     connection: Connection, matter: Matter, *, wish: str | None, cookies: tuple[Cookie, ...], now: datetime
-) -> Response[bytes]:
+) -> Response[str]:
     """The page of the step that comes next."""
     match matter.session.stage:
         case "new":
@@ -104,7 +104,7 @@ async def show(
 
 def password_page(
     matter: Matter, *, problem: str | None = None, status: int = 200, cookies: tuple[Cookie, ...] = ()
-) -> Response[bytes]:
+) -> Response[str]:
     return _page("password", matter, problem=problem, status=status, cookies=cookies)
 
 
@@ -116,7 +116,7 @@ async def factor_page(
     problem: str | None = None,
     status: int = 200,
     now: datetime,
-) -> Response[bytes]:
+) -> Response[str]:
     """The second factor the member wishes to show, or the easiest there is."""
     own = await list_passkeys(connection, matter, now=now)
     factors = await codes.list_factors(connection, matter.session, sender=matter.sender, passkey=bool(own))
@@ -147,7 +147,7 @@ async def consent_page(
     problem: str | None = None,
     status: int = 200,
     now: datetime,
-) -> Response[bytes]:
+) -> Response[str]:
     device = await own_device(connection, matter, now=now)
     new_passkey = (
         matter.party is not None
@@ -164,7 +164,7 @@ async def consent_page(
     )
 
 
-def decline_page(matter: Matter) -> Response[bytes]:
+def decline_page(matter: Matter) -> Response[str]:
     """To leave before the login is complete; nothing secret is typed here, so this page may lead away."""
     return _page("decline", matter)
 
@@ -176,7 +176,7 @@ async def new_passkey_page(
     problem: str | None = None,
     status: int = 200,
     now: datetime,
-) -> Response[bytes]:
+) -> Response[str]:
     """Only after a complete login, on a device that is known by then."""
     device = await own_device(connection, matter, now=now)
     if matter.session.stage != "done" or device is None or matter.party is None:
@@ -228,7 +228,7 @@ def _party(base_url: str) -> RelyingParty | None:
     return None
 
 
-def _page(name: str, matter: Matter, **facts: Any) -> Response[bytes]:
+def _page(name: str, matter: Matter, **facts: Any) -> Response[str]:
     other = "en" if matter.locale == "zh" else "zh"
     return page(
         name,

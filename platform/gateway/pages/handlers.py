@@ -34,7 +34,7 @@ from partners.oauth.interaction import approve_interaction, deny_interaction
 PAGE = "/oauth2/interactions/{handle:str}"
 
 Browser = Request[Any, Any, Any]
-Page = Response[bytes]
+Page = Response[str]
 
 
 @get(PAGE, public=True, include_in_schema=False, exception_handlers=TROUBLES)
@@ -284,7 +284,7 @@ async def show_decline(
 
 
 @get(f"{STATIC_PATH}/{{name:str}}", public=True, include_in_schema=False)
-async def show_static(name: FromPath[str]) -> Page:
+async def show_static(name: FromPath[str]) -> Response[bytes]:
     """The style and the one script of the pages."""
     if name not in ADDRESS:
         raise Absent

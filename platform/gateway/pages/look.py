@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
 from litestar.datastructures import Cookie
 
+from gateway.pages.language import preferred_locale
 from gateway.pages.wording import Locale, say, value
 
 STYLE, SCRIPT = "pages.css", "passkey.js"
@@ -46,7 +47,7 @@ def page(
     returns_to: str | None = None,
     cookies: tuple[Cookie, ...] = (),
     **facts: Any,
-) -> Response[bytes]:
+) -> Response[str]:
     """A page; `returns_to` is where its forms may end up besides ourselves, `cookies` are set with it."""
 
     def t(key: str, **named: object) -> str:
@@ -66,7 +67,7 @@ def page(
         **facts,
     )
     return Response(
-        html.encode(),
+        html,
         status_code=status,
         media_type="text/html; charset=utf-8",
         headers=_headers(script, returns_to),
@@ -74,18 +75,16 @@ def page(
     )
 
 
-def render_error_page(
-    code: str, *, locale: Locale, status: int = 400, reference: str = ""
-) -> Response[bytes]:
+def render_error_page(code: str, *, locale: Locale, status: int = 400, reference: str = "") -> Response[str]:
     """A page that ends the matter: `code` is one of the `error_…` texts without that word."""
     known = code if f"error_{code}" in _ERRORS else "request_refused"
     return page("error", locale=locale, status=status, code=known, reference=reference, switch=None)
 
 
-def redirect(address: str, *, cookies: tuple[Cookie, ...] = ()) -> Response[bytes]:
+def redirect(address: str, *, cookies: tuple[Cookie, ...] = ()) -> Response[str]:
     """303: whatever was posted is not posted again (RFC 9700 §4.12)."""
     headers = {"location": address, "cache-control": "no-store", "referrer-policy": "no-referrer"}
-    return Response(b"", status_code=303, headers=headers, cookies=cookies)
+    return Response("", status_code=303, media_type="text/html", headers=headers, cookies=cookies)
 
 
 def _headers(script: bool, returns_to: str | None) -> dict[str, str]:
@@ -131,3 +130,12 @@ _ERRORS = frozenset(
         "error_failed",
     )
 )
+
+
+class MemberErrorPages:
+    """partners.oauth.error_page.ErrorPages in the look of the other pages."""
+
+    def show(self, reason: str, *, accept_language: str) -> Response[str]:
+        return render_error_page(
+            "request_unknown", locale=preferred_locale(accept_language), reference=reason
+        )
