@@ -133,7 +133,10 @@ def ask(site: Site, shop: str) -> Ask:
         now: datetime = site.runtime.clock.now()
         async with transaction(site.runtime.pool) as connection:
             return await push(
-                connection, now=now, **({"redirect_uri": shop, "issuer": site.base_url} | changes)
+                connection,
+                vault=site.runtime.vault,
+                now=now,
+                **({"redirect_uri": shop, "issuer": site.base_url} | changes),
             )
 
     return ask

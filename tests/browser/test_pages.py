@@ -44,7 +44,7 @@ async def test_a_member_agrees_without_javascript_on_a_phone_in_either_language(
 ) -> None:
     waiting = await ask(details=(PLAN, SPEND, TAX, HEALTH), sensitive=True)
     _, page, complaints = await open_browser(java_script_enabled=False, locale=locale)
-    await page.goto(site.base_url + waiting.path)
+    await page.goto(site.base_url + waiting.authorize)
     await log_in(site, page, member, shot=locale)
     assert await page.inner_text("h1") == heading
     await shoot(page, f"{locale}-3-consent")

@@ -65,7 +65,7 @@ def visitor(http: httpx.AsyncClient) -> Visitor:
 
 async def ask(runtime: Runtime, **changes: Any) -> Waiting:
     async with transaction(runtime.pool) as connection:
-        return await push(connection, now=runtime.clock.now(), **changes)
+        return await push(connection, vault=runtime.vault, now=runtime.clock.now(), **changes)
 
 
 @pytest.fixture
@@ -625,3 +625,17 @@ def test_every_step_says_that_it_is_open_to_everybody() -> None:
     steps = [route for route in ROUTES if any("/interactions/" in path for path in route.paths)]
     assert len(steps) == 9
     assert all(route.opt == {"public": True} for route in steps)
+
+
+@pytest.mark.parametrize(
+    ("language", "title"), [("zh", "请求无效或已完成"), ("en", "This request is unknown")]
+)
+async def test_a_request_that_cannot_be_followed_ends_on_a_page_of_the_same_look(
+    http: httpx.AsyncClient, language: str, title: str
+) -> None:
+    answer = await Visitor(http, language).get(
+        "/oauth2/authorize?client_id=app_x&request_uri=<b>&request_uri=x"
+    )
+    assert answer.status_code == 400 and title in answer.text and ADDRESS[STYLE] in answer.text
+    assert "form-action 'self';" in answer.headers["content-security-policy"]
+    assert "<b>" not in answer.text

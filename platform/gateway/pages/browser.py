@@ -50,7 +50,8 @@ class Visit(Struct, frozen=True, kw_only=True):
 
     def locale(self, ui_locales: str | None = None) -> Locale:
         """The member's choice, then what the partner asked for, then the browser's wish."""
-        return self.chosen or next(filter(None, map(locale_of, (ui_locales or "").split())), self.preferred)
+        wished = next((found for tag in (ui_locales or "").split() if (found := locale_of(tag))), None)
+        return self.chosen or wished or self.preferred
 
     @property
     def known_handle(self) -> bool:
