@@ -14,6 +14,7 @@ import pytest
 from waiting import HEALTH, PLAN, SPEND, TAX, Member, Waiting, enrol, push
 
 from gateway.app import ROUTES
+from gateway.edge import Edge
 from gateway.pages.browser import DEVICE_COOKIE, browser_cookie
 from gateway.pages.consent import percent, yuan
 from gateway.pages.language import preferred_locale
@@ -288,7 +289,7 @@ async def test_a_matter_belongs_to_the_browser_that_opened_it_first(
     assert (await first.get(waiting.path)).status_code == 200
 
 
-FOREIGN = {
+FOREIGN: dict[str, dict[str, Any]] = {
     "no origin at all": {"origin": None},
     "another origin": {"origin": "https://evil.example"},
     "a null origin": {"origin": "null"},
@@ -308,8 +309,7 @@ async def test_a_form_from_elsewhere_is_refused_and_changes_nothing(
     runtime: Runtime, visitor: Visitor, waiting: Waiting, step: str, how: str
 ) -> None:
     await visitor.get(waiting.path)
-    headers: dict[str, Any] = dict(FOREIGN[how])
-    answer = await visitor.post(f"{waiting.path}/{step}", {"decision": "deny"}, **headers)
+    answer = await visitor.post(f"{waiting.path}/{step}", {"decision": "deny"}, **FOREIGN[how])
     assert answer.status_code == 403 and answer.headers["content-type"].startswith("text/html")
     assert await state_of(runtime, waiting) == "pushed"
 
@@ -639,3 +639,29 @@ async def test_a_request_that_cannot_be_followed_ends_on_a_page_of_the_same_look
     assert answer.status_code == 400 and title in answer.text and ADDRESS[STYLE] in answer.text
     assert "form-action 'self';" in answer.headers["content-security-policy"]
     assert "<b>" not in answer.text
+
+
+async def test_the_redirect_to_the_page_leaves_when_the_page_is_there(runtime: Runtime, edge: Edge) -> None:
+    async with transaction(runtime.pool) as connection:
+        waiting = await push(connection, vault=runtime.vault, now=runtime.clock.now())
+        await connection.execute(
+            "UPDATE oauth_request SET expires_at = NULL WHERE id = $1", waiting.request_id
+        )
+    opened: list[Any] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            async with runtime.pool.acquire() as other:
+                opened.append(
+                    await other.fetchval(
+                        "SELECT expires_at FROM oauth_request WHERE id = $1", waiting.request_id
+                    )
+                )
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    path, _, query = waiting.authorize.partition("?")
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "headers": []}
+    await edge(scope | {"query_string": query.encode(), "client": ("127.0.0.1", 1)}, receive, send)
+    assert opened and opened[0] is not None
