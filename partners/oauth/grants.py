@@ -12,8 +12,8 @@ from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.errors import Conflict
 from kernel.ids import new_id, to_wire
-from partners.oauth import flow_queries, grant_queries, queries
-from partners.oauth.details import AuthorizationDetail
+from partners.oauth import flow_queries, grant_queries, queries, refresh_queries
+from partners.oauth.details import DETAILS_MAX, AuthorizationDetail, PointsSpend
 from partners.oauth.model import TOKEN_SECONDS, AuthorizationRequest, Consent, PushedRequest
 
 GRANTS_MAX = 16
@@ -92,6 +92,8 @@ async def _change(
     if present is None or present.member != member:
         return None
     wanted = asked if asked.grant_action == "replace" else _merged(present, asked)
+    if len(wanted.authorization_details) > DETAILS_MAX:
+        return None
     await grant_queries.change_grant(
         connection,
         present.id,
@@ -103,9 +105,15 @@ async def _change(
         ends_on=wanted.ends_on,
     )
     if asked.grant_action == "replace":
-        # Grant Management §4: tokens of what was granted before must not carry more than is granted now.
-        await revoke(connection, [f"grant:{present.id}"], now=now)
+        await _end_tokens(connection, present.id, now=now)
     return present.id
+
+
+async def _end_tokens(connection: Connection, grant_id: UUID, *, now: datetime) -> None:
+    """Whatever came of earlier codes: it may carry more than is granted now. The grant itself goes on."""
+    origins = await flow_queries.list_origins(connection, grant_id)
+    await refresh_queries.revoke_refresh_of_grant(connection, grant_id, now=now)
+    await revoke(connection, [f"origin:{origin}" for origin in origins], now=now)
 
 
 class _Extent(Struct, frozen=True, kw_only=True):
@@ -118,7 +126,13 @@ class _Extent(Struct, frozen=True, kw_only=True):
 
 
 def _merged(present: Consent, asked: AuthorizationRequest) -> _Extent:
-    details = list(present.authorization_details)
+    # Of spending limits there is one, the last; everything else adds up.
+    renewed = any(isinstance(detail, PointsSpend) for detail in asked.authorization_details)
+    details = [
+        detail
+        for detail in present.authorization_details
+        if not (renewed and isinstance(detail, PointsSpend))
+    ]
     details += [detail for detail in asked.authorization_details if detail not in details]
     return _Extent(
         scopes=sorted({*present.scopes, *asked.scopes}),
