@@ -1,5 +1,6 @@
 """The bank's pages over HTTP: who may take which step, what a browser is told, and that nothing leaks."""
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator
@@ -126,6 +127,27 @@ async def test_a_member_logs_in_and_agrees(
     assert given is not None and granted is not None
     assert granted["member_id"] == member.ref.member_id
     assert given["methods"] == ["pwd", "otp"]
+
+
+async def test_a_form_that_is_sent_twice_in_a_row_goes_where_it_went_once(
+    runtime: Runtime, http: httpx.AsyncClient, waiting: Waiting, member: Member
+) -> None:
+    visitor, form = Visitor(http), {"login": member.login, "password": member.password}
+    await visitor.get(waiting.path)
+    hasty = [Visitor(http) for _ in range(3)]
+    for each in hasty:
+        each.cookies = dict(visitor.cookies)
+    answers = await asyncio.gather(*(each.post(f"{waiting.path}/password", form) for each in hasty))
+    assert 303 in [answer.status_code for answer in answers]
+    last = [each for each in hasty if "验证码" in (await each.get(waiting.path)).text]
+    assert len(last) == 1, "one cookie is good, the one that was set last"
+    async with transaction(runtime.pool) as connection:
+        sent = await connection.fetchval(
+            "SELECT count(*) FROM login_message WHERE account_id = $1", member.account_id
+        )
+    assert sent == 1
+    form = {"code": await code_of(runtime, member)}
+    assert (await last[0].post(f"{waiting.path}/code", form)).status_code == 303
 
 
 async def test_to_decline_takes_no_login(runtime: Runtime, visitor: Visitor, waiting: Waiting) -> None:

@@ -191,6 +191,14 @@ async def own_device(connection: Connection, matter: Matter, *, now: datetime) -
     return device if device is not None and device.account_id == matter.session.account_id else None
 
 
+async def needs_code(connection: Connection, matter: Matter, *, now: datetime) -> bool:
+    """Whether a code is to be sent unasked: this device has no passkey, and none was sent yet."""
+    if await list_passkeys(connection, matter, now=now):
+        return False
+    factors = await codes.list_factors(connection, matter.session, sender=matter.sender, passkey=False)
+    return not factors.code_sent
+
+
 async def list_passkeys(connection: Connection, matter: Matter, *, now: datetime) -> list[Passkey]:
     """The member's passkeys on this device; none where no passkey can be."""
     if matter.party is None:

@@ -7,6 +7,7 @@ password is looked at outside any transaction: its count is committed before, th
 from datetime import datetime
 from typing import Any
 
+import structlog
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
@@ -22,6 +23,7 @@ from gateway.pages.browser import (
 )
 from gateway.pages.look import ADDRESS, CONTENT, STATIC, STATIC_PATH, redirect
 from gateway.pages.troubles import TROUBLES
+from gateway.requests import Passage
 from gateway.runtime import Runtime
 from kernel.database import Connection, transaction
 from kernel.errors import Absent
@@ -32,6 +34,8 @@ from partners.oauth.grants import Authentication
 from partners.oauth.interaction import approve_interaction, deny_interaction
 
 PAGE = "/oauth2/interactions/{handle:str}"
+
+log = structlog.get_logger("pages")
 
 Browser = Request[Any, Any, Any]
 Page = Response[str]
@@ -77,6 +81,7 @@ async def post_password(
             now=now,
         )
     if isinstance(trial, Step):
+        log.warning("login_locked", request_id=Passage.of(request.scope).request_id)
         return flow.password_page(matter, problem="locked", status=429)
     verdict = await runtime.passwords.look_at(trial.stored, form.get("password", ""))
     browser = new_secret()
@@ -84,9 +89,7 @@ async def post_password(
         passed = await service.pass_password(
             connection, matter.session, trial, verdict, browser=browser, now=now
         )
-        if isinstance(passed, Session) and not await flow.list_passkeys(
-            connection, matter.of(passed), now=now
-        ):
+        if isinstance(passed, Session) and await flow.needs_code(connection, matter.of(passed), now=now):
             await codes.send_code(
                 connection, passed, sender=runtime.code_sender, vault=runtime.vault, now=now
             )
