@@ -22,6 +22,8 @@ from partners.login.model import Device, Factors, Passkey, Session, Step
 from partners.login.passkeys import RelyingParty
 from partners.oauth.interaction import Interaction, find_interaction
 
+PAGE = "/oauth2/interactions/{handle:str}"
+
 #: nothing is typed on these, and their forms end at the partner
 LEADING_BACK = ("consent", "decline")
 
