@@ -237,6 +237,8 @@ def test_only_routes_that_look_up_their_own_member_take_a_members_token() -> Non
         ("GET", "/v1/quotes/{quote_id:str}"),
         ("POST", "/v1/quotes/{quote_id:str}/disclosure"),
         ("POST", "/v1/quotes/{quote_id:str}/accept"),
+        ("GET", "/v1/plans/{plan_id:str}"),
+        ("GET", "/v1/plans/{plan_id:str}/schedule"),
         ("GET", "/oauth2/grants/{grant_id:str}"),
         ("DELETE", "/oauth2/grants/{grant_id:str}"),
     }
@@ -452,6 +454,20 @@ async def test_a_quote_is_accepted_by_a_members_token_that_names_it(
     assert (await told(client, "POST", f"/v1/quotes/{wanted['id']}/accept", {}))[0] == 201
     # the app's own token goes by the consent, as before
     assert (await told(shop, "POST", f"/v1/quotes/{another['id']}/accept", {}))[0] == 201
+
+
+async def test_a_plan_is_read_by_its_members_token_and_is_absent_to_anothers(
+    runtime: Runtime, shop: PartnerClient, grant: Grant
+) -> None:
+    own, other = await bind(shop)
+    made = await quote(shop, runtime, own)
+    accepted = await shop.post(f"/v1/quotes/{made['id']}/accept", {})
+    path = f"/v1/plans/{accepted['plan']['id']}"
+    client, stranger = await grant(shop, own, "plans:read"), await grant(shop, other, "plans:read")
+    for step in ("", "/schedule"):
+        assert await told(client, "GET", path + step) == (200, "")
+        absent = await told(stranger, "GET", f"/v1/plans/pln_{'0' * 26}{step}")
+        assert await told(stranger, "GET", path + step) == absent == (404, "not_found")
 
 
 async def test_a_quote_of_another_partner_or_an_accepted_one_is_not_asked_for(

@@ -193,6 +193,8 @@ async def test_a_withdrawn_grant_ends_its_tokens_at_once_also_while_the_partner_
     await registry.set_partner_status(
         connection, partner_id=app.partner_id, status="suspended", actor="test", now=flow.now
     )
+    assert error_of(await flow.refresh(kept.refresh_token)) == "unauthorized_client"
+    assert await flow.introspect(kept.access_token) == {"active": False}
     assert await flow.revoke(issued.grant_id) is None
     await registry.set_partner_status(
         connection, partner_id=app.partner_id, status="live", actor="test", now=flow.now
