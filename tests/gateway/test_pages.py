@@ -193,6 +193,25 @@ async def test_an_answer_is_given_once(
     assert await state_of(runtime, waiting) == "approved"
 
 
+async def test_of_many_answers_at_once_one_is_taken(
+    runtime: Runtime, http: httpx.AsyncClient, visitor: Visitor, waiting: Waiting, member: Member
+) -> None:
+    await log_in(runtime, visitor, waiting, member)
+    crowd = [Visitor(http) for _ in range(20)]
+    for each in crowd:
+        each.cookies = dict(visitor.cookies)
+    answers = await asyncio.gather(
+        *(each.post(f"{waiting.path}/consent", {"decision": "approve"}) for each in crowd)
+    )
+    assert min(answer.status_code for answer in answers) == 303
+    assert sum("location" in answer.headers for answer in answers) == 1
+    async with transaction(runtime.pool) as connection:
+        grants = await connection.fetchval(
+            "SELECT count(*) FROM oauth_consent WHERE partner_id = $1", waiting.partner_id
+        )
+    assert grants == 1
+
+
 @pytest.mark.parametrize("given", ["", "no", "on", "yes"])
 async def test_pipl_29_sensitive_data_takes_a_separate_consent_that_nobody_ticked_before(
     runtime: Runtime, visitor: Visitor, member: Member, given: str
@@ -276,6 +295,21 @@ async def test_too_many_guesses_lock_a_name_whether_anybody_has_it_or_not(
     if known:
         right = await visitor.post(f"{waiting.path}/password", {"login": login, "password": member.password})
         assert right.status_code == 429
+
+
+async def test_a_guess_that_cannot_be_counted_is_not_tried(
+    runtime: Runtime, visitor: Visitor, waiting: Waiting, member: Member
+) -> None:
+    await visitor.get(waiting.path)
+    form = {"login": member.login, "password": "wrong"}
+    await visitor.post(f"{waiting.path}/password", form)
+    async with transaction(runtime.pool) as other:
+        index = runtime.vault.blind_index("login-name", member.login)
+        await other.execute("SELECT FROM login_attempt WHERE subject = $1 FOR UPDATE", index)
+        refused = await visitor.post(f"{waiting.path}/password", form | {"password": member.password})
+    assert refused.status_code == 503 and TEXTS["error_busy"][0] in refused.text
+    passed = await visitor.post(f"{waiting.path}/password", form | {"password": member.password})
+    assert passed.status_code == 303
 
 
 async def test_the_cookie_changes_with_every_stage_and_the_old_one_is_worth_nothing(
