@@ -191,8 +191,9 @@ async def insert_revocations(
 LIST_REVOCATIONS = """
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS mark, clock_timestamp() AS now,
        coalesce(array_agg(found.subject), '{}') AS subjects, coalesce(array_agg(found.expires_at), '{}') AS ends
-  FROM (SELECT subject, expires_at FROM oauth_revocation
-         WHERE xid >= $1::text::xid8 AND expires_at > clock_timestamp() LIMIT $2) AS found
+  FROM (SELECT subject, max(expires_at) AS expires_at FROM oauth_revocation
+         WHERE xid >= $1::text::xid8 AND expires_at > clock_timestamp()
+         GROUP BY subject LIMIT $2) AS found
 """
 
 LIST_REVOKED = (

@@ -1,6 +1,6 @@
 """Grants: what members allow partners; opened, widened, replaced, and withdrawn with effect from the commit on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
@@ -10,8 +10,8 @@ from msgspec import Struct
 from kernel import outbox
 from kernel.caller import MemberRef
 from kernel.database import Connection
-from kernel.errors import Conflict
-from kernel.ids import new_id, to_wire
+from kernel.errors import Conflict, Forbidden
+from kernel.ids import from_wire, new_id, to_wire
 from partners.oauth import flow_queries, grant_queries, queries, refresh_queries
 from partners.oauth.details import DETAILS_MAX, AuthorizationDetail, PointsSpend
 from partners.oauth.model import TOKEN_SECONDS, AuthorizationRequest, Consent, PushedRequest
@@ -23,6 +23,10 @@ REVOCATION_LIFE = timedelta(seconds=TOKEN_SECONDS + 60)
 
 class ConsentChanging(Conflict):
     """Another consent of this member is being recorded at this moment; repeat."""
+
+
+class GrantEnded(Forbidden):
+    """The member has withdrawn the grant this token stands on, or it has ended; ask the member again."""
 
 
 class Authentication(Struct, frozen=True, kw_only=True):
@@ -159,6 +163,15 @@ async def find_grant(
 ) -> Consent | None:
     """The partner's grant of this id, if it stands."""
     return await grant_queries.find_grant(connection, partner_id, grant_id, now=now)
+
+
+async def list_ended(connection: Connection, grant_ids: Collection[str], *, now: datetime) -> set[str]:
+    """Those of the grants (`grt_…`) that do not stand any more."""
+    if not grant_ids:
+        return set()
+    known = {from_wire("grt", grant_id): grant_id for grant_id in grant_ids}
+    standing = await grant_queries.list_standing(connection, list(known), now=now)
+    return {grant_id for identifier, grant_id in known.items() if identifier not in standing}
 
 
 async def revoke(connection: Connection, subjects: Sequence[str], *, now: datetime) -> None:

@@ -81,7 +81,7 @@ class RevocationList:
             kept = {} if self._full else {s: end for s, end in self._ends.items() if end > found.now}
             self._ends = kept | dict(zip(found.subjects, found.ends, strict=True))
             self._mark = found.mark
-            self._full = len(self._ends) > self._entries_max
+            self._full = max(len(self._ends), len(found.subjects)) > self._entries_max
             self._read_at = asked_at
         finally:
             self._reading = None

@@ -274,8 +274,12 @@ async def test_a_withdrawn_grant_ends_its_tokens_although_another_stands(
     assert await told(client, "GET", f"/v1/members/{own}") == (200, "")
     await client.delete(f"/oauth2/grants/{client.grant_id}")
     # from the commit on, whatever this process still remembers
-    status, code = await told(client, "GET", f"/v1/members/{own}")
-    assert (status, code) in {(403, "grant_ended"), (401, "invalid_token")}
+    for method, path, body in (
+        ("GET", f"/v1/members/{own}", None),
+        ("POST", "/v1/points/holds", hold(own, 1)),
+        ("POST", "/v1/points/quotes", {"member": own, "order_amount_fen": 100}),
+    ):
+        assert await told(client, method, path, body) in {(403, "grant_ended"), (401, "invalid_token")}
     assert await told(kept, "GET", f"/v1/members/{own}") == (200, "")
     refreshed = await client.form(
         "/oauth2/token", grant_type="refresh_token", refresh_token=client.refresh_token
