@@ -70,7 +70,7 @@ def page(
         html,
         status_code=status,
         media_type="text/html; charset=utf-8",
-        headers=_headers(script, returns_to),
+        headers=_headers("'none'" if name == "error" else _targets(returns_to), script=script),
         cookies=cookies,
     )
 
@@ -87,9 +87,9 @@ def redirect(address: str, *, cookies: tuple[Cookie, ...] = ()) -> Response[str]
     return Response("", status_code=303, media_type="text/html", headers=headers, cookies=cookies)
 
 
-def _headers(script: bool, returns_to: str | None) -> dict[str, str]:
+def _headers(targets: str, *, script: bool) -> dict[str, str]:
     return {
-        "content-security-policy": _policy(script, returns_to),
+        "content-security-policy": _policy(targets, script=script),
         "cache-control": "no-store",
         # the form's Origin would be `null` without a referrer; to others nothing is told
         "referrer-policy": "same-origin",
@@ -98,7 +98,7 @@ def _headers(script: bool, returns_to: str | None) -> dict[str, str]:
     }
 
 
-def _policy(script: bool, returns_to: str | None) -> str:
+def _targets(returns_to: str | None) -> str:
     """Where something secret is typed, forms go to us alone.
 
     Chromium holds every redirect that follows a form against `form-action`: the partner's address, and wherever the
@@ -107,6 +107,11 @@ def _policy(script: bool, returns_to: str | None) -> str:
     targets = "'self'"
     if returns_to is not None:
         targets += " https:" if returns_to.startswith("https:") else f" https: {origin_of(returns_to)}"
+    return targets
+
+
+def _policy(targets: str, *, script: bool) -> str:
+    """What a page may load and do; an error page has no form at all."""
     scripts = " script-src 'self';" if script else ""
     return (
         f"default-src 'none'; style-src 'self';{scripts} form-action {targets}; "
