@@ -1,0 +1,20 @@
+"""The npm package `openid-client` proves the server; run by `make clients`."""
+
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from clients.flows import *  # these tests are written once for all clients
+from clients.node import NodeClient
+from clients.third_party import Configure, ThirdParty
+
+from gateway.credentials import Credentials
+
+
+@pytest.fixture(scope="module")
+def configure() -> Configure:
+    """The client of a partner."""
+
+    def configured(partner: Credentials) -> AbstractAsyncContextManager[ThirdParty]:
+        return NodeClient.configured("openid_client", partner)
+
+    return configured

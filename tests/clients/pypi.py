@@ -1,0 +1,105 @@
+"""The PyPI package `requests-oauth2client` as a partner would use it; its calls block, so they run in a thread."""
+
+import asyncio
+import re
+from collections.abc import AsyncGenerator
+from contextlib import asynccontextmanager
+from typing import Any, Self
+from uuid import uuid4
+
+import requests
+from clients.third_party import Refused, Reply
+from requests_oauth2client import (
+    DPoPKey,
+    DPoPToken,
+    InvalidUseDPoPNonceResponse,
+    OAuth2Client,
+    OAuth2Error,
+    PrivateKeyJwt,
+)
+
+from gateway.credentials import Credentials
+
+TIMEOUT_SECONDS = 30.0
+
+
+class RequestsClient:
+    """`requests-oauth2client` behind the words of `ThirdParty`."""
+
+    def __init__(self, client: OAuth2Client, metadata: dict[str, Any]) -> None:
+        self.metadata = metadata
+        self._client = client
+        self._tokens: dict[str, DPoPToken] = {}
+
+    @classmethod
+    @asynccontextmanager
+    async def configured(cls, partner: Credentials) -> AsyncGenerator[Self, None]:
+        """The partner's client, for as long as the block runs."""
+        with requests.Session() as session:
+            yield await asyncio.to_thread(cls._configure, partner, session)
+
+    @classmethod
+    def _configure(cls, partner: Credentials, session: requests.Session) -> Self:
+        url = f"{partner.issuer}/.well-known/oauth-authorization-server"
+        metadata = session.get(url, timeout=TIMEOUT_SECONDS).json()
+        key = {**partner.private_jwk, "kid": partner.kid, "alg": "ES256"}
+        client = OAuth2Client.from_discovery_document(
+            metadata,
+            issuer=partner.issuer,
+            # FAPI 2.0: the issuer and not, as older clients do, the token endpoint
+            auth=PrivateKeyJwt(partner.client_id, key, aud=partner.issuer),
+            dpop_bound_access_tokens=True,
+            session=session,
+            testing=True,
+        )
+        return cls(client, metadata)
+
+    async def token(self, **parameters: str) -> dict[str, Any]:
+        return self._keep(await self._ask(self._client.client_credentials, **parameters))
+
+    async def call(self, token: dict[str, Any], method: str, url: str, body: Any = None) -> Reply:
+        headers = {} if body is None else {"idempotency-key": str(uuid4())}
+        answer = await self._ask(
+            requests.request,
+            method,
+            url,
+            json=body,
+            headers=headers,
+            auth=self._bound(token["access_token"]),
+            timeout=TIMEOUT_SECONDS,
+        )
+        plain = {name.lower(): value for name, value in answer.headers.items()}
+        return Reply(status=answer.status_code, headers=plain, body=answer.text)
+
+    def _bound(self, access_token: str) -> DPoPToken:
+        """The token with its key; with a new one if it is somebody else's."""
+        known = self._tokens.get(access_token)
+        return known or DPoPToken(access_token=access_token, _dpop_key=DPoPKey.generate("ES256"))
+
+    def _keep(self, token: DPoPToken) -> dict[str, Any]:
+        assert isinstance(token, DPoPToken)
+        self._tokens[token.access_token] = token
+        return {
+            "access_token": token.access_token,
+            "token_type": token.token_type,
+            "scope": token.scope,
+            "refresh_token": token.refresh_token,
+        }
+
+    async def _ask(self, call: Any, *arguments: Any, **named: Any) -> Any:
+        try:
+            return await asyncio.to_thread(call, *arguments, **named)
+        except InvalidUseDPoPNonceResponse as refusal:
+            # It takes every challenge for a request for a nonce; what the server said is in the header.
+            with refusal.response as response:
+                challenge = response.headers["WWW-Authenticate"]
+            error = re.search('error="([^"]+)"', challenge)
+            assert error is not None
+            raise Refused(type(refusal).__name__, challenge, error=error[1], description=None) from refusal
+        except OAuth2Error as refusal:
+            raise Refused(
+                type(refusal).__name__,
+                str(refusal),
+                error=getattr(refusal, "error", None),
+                description=getattr(refusal, "description", None),
+            ) from refusal

@@ -1,0 +1,20 @@
+"""The PyPI package `requests-oauth2client` proves the server."""
+
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from clients.flows import *  # these tests are written once for all clients
+from clients.pypi import RequestsClient
+from clients.third_party import Configure, ThirdParty
+
+from gateway.credentials import Credentials
+
+
+@pytest.fixture(scope="module")
+def configure() -> Configure:
+    """The client of a partner."""
+
+    def configured(partner: Credentials) -> AbstractAsyncContextManager[ThirdParty]:
+        return RequestsClient.configured(partner)
+
+    return configured

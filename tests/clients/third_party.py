@@ -1,0 +1,44 @@
+"""What a third-party client does for a flow, whoever wrote it and in whatever language."""
+
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from gateway.credentials import Credentials
+
+
+class Reply(Struct, frozen=True, kw_only=True):
+    """An answer of the partner API."""
+
+    status: int
+    headers: dict[str, str]
+    body: str
+
+
+class Refused(Exception):
+    """The client stopped: the server refused, or the client did not accept the server's answer."""
+
+    def __init__(self, name: str, text: str, *, error: str | None, description: str | None) -> None:
+        super().__init__(f"{name}: {text} ({error}: {description})")
+        self.name = name
+        self.error = error
+        self.description = description
+
+
+class ThirdParty(Protocol):
+    """One configured client: it has read the metadata and holds the partner's key and a key for its proofs."""
+
+    metadata: dict[str, Any]
+
+    async def token(self, **parameters: str) -> dict[str, Any]:
+        """A token by client credentials."""
+        ...
+
+    async def call(self, token: dict[str, Any], method: str, url: str, body: Any = None) -> Reply:
+        """A call of the partner API with a fresh proof, and an Idempotency-Key if it has a body."""
+        ...
+
+
+Configure = Callable[[Credentials], AbstractAsyncContextManager[ThirdParty]]
