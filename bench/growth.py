@@ -16,7 +16,7 @@ import uvloop
 
 from bench import floor
 from bench.ledger import Bench, Shop
-from bench.measure import Run
+from bench.measure import Run, quarter_of_memory_mb
 from kernel import logs, migrate
 from kernel.database import open_pool
 from kernel.supervisor import EmbeddedServers, Endpoints
@@ -33,7 +33,7 @@ def measure(_orders: Path | None) -> list[dict[str, Any]]:
     root = Path(tempfile.mkdtemp(prefix="tessera-bench-", dir="/var/tmp"))
     root.chmod(0o711)
     try:
-        with EmbeddedServers(root / "data") as servers:
+        with EmbeddedServers(root / "data", buffers_mb=quarter_of_memory_mb()) as servers:
             program = find_postgres().programs / "pgbench"
             return uvloop.run(_measure(servers.endpoints, servers.pids()["postgres"], program))
     finally:

@@ -24,7 +24,7 @@ import msgspec
 from bench import floor
 from bench.bare import PATH
 from bench.load import Loaded, Spec
-from bench.measure import Figure, Run, best, cpu_seconds, entry, family
+from bench.measure import Figure, Run, best, cpu_seconds, entry, family, quarter_of_memory_mb
 from gateway.client import PartnerClient
 from gateway.credentials import read_credentials
 from kernel import migrate
@@ -48,7 +48,7 @@ def measure(_orders: Path | None) -> list[dict[str, Any]]:
     root = Path(tempfile.mkdtemp(prefix="tessera-bench-", dir="/var/tmp"))
     root.chmod(0o711)
     try:
-        with EmbeddedServers(root / "servers") as servers:
+        with EmbeddedServers(root / "servers", buffers_mb=quarter_of_memory_mb()) as servers:
             bench = Bench(root, servers.endpoints, servers.pids()["postgres"])
             return asyncio.run(bench.measure())
     finally:

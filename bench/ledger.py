@@ -22,7 +22,7 @@ import uvloop
 from msgspec.structs import replace
 
 from bench import floor
-from bench.measure import Figure, Run, best, cpu_seconds, entry, family, percentile
+from bench.measure import Figure, Run, best, cpu_seconds, entry, family, percentile, quarter_of_memory_mb
 from gateway import books
 from gateway.writer import Errand, LedgerWriter
 from kernel import logs, migrate
@@ -61,7 +61,7 @@ def measure(_orders: Path | None) -> list[dict[str, Any]]:
     root = Path(tempfile.mkdtemp(prefix="tessera-bench-", dir="/var/tmp"))
     root.chmod(0o711)
     try:
-        with EmbeddedServers(root / "data") as servers:
+        with EmbeddedServers(root / "data", buffers_mb=quarter_of_memory_mb()) as servers:
             program = find_postgres().programs / "pgbench"
             return uvloop.run(_measure(servers.endpoints, servers.pids()["postgres"], program))
     finally:
@@ -167,7 +167,6 @@ class Bench:
         )
 
     async def reference(self, script: str, clients: int) -> Run:
-        await self._superuser.execute("CHECKPOINT")
         before = await self._reading()
         run, cpu = await asyncio.to_thread(
             floor.pgbench, self._pgbench, self._url, script=script, clients=clients, seconds=SECONDS

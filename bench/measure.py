@@ -12,6 +12,11 @@ from msgspec import Struct
 _TICK = os.sysconf("SC_CLK_TCK")
 
 
+def quarter_of_memory_mb() -> int:
+    """What PostgreSQL's manual gives to shared_buffers on a machine of its own (§19.4.1)."""
+    return os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 2**22
+
+
 class Run(Struct, frozen=True, kw_only=True):
     """One run of one figure."""
 

@@ -5,6 +5,7 @@ from datetime import datetime
 from uuid import UUID
 
 from kernel.database import Connection, read, read_if_any
+from kernel.outbox import Run
 from partners.webhooks.model import TEST_EVENT, Claim, Delivery, Endpoint, Event, Replay
 
 FIND_PARTNER_SECRET = "SELECT secret_sealed FROM webhooks_partner_secret WHERE partner_id = $1"
@@ -56,8 +57,10 @@ UPDATE webhooks_endpoint
 ADD_DELIVERIES = """
 INSERT INTO webhooks_delivery (id, endpoint_id, bucket, event_id, sequence, state, started_at, next_at)
 SELECT gen_random_uuid(), w.id, e.bucket, e.id, e.position, 'pending', $3, $3
-  FROM webhooks_endpoint AS w
-  JOIN outbox_event AS e ON e.partner_id = w.partner_id AND e.position BETWEEN $1 AND $2
+  FROM unnest($1::uuid[], $2::bigint[], $5::bigint[]) AS run (partner_id, first_position, last_position)
+  JOIN webhooks_endpoint AS w ON w.partner_id = run.partner_id
+  JOIN outbox_event AS e
+    ON e.partner_id = run.partner_id AND e.position BETWEEN run.first_position AND run.last_position
  WHERE w.status = 'active'
    AND CASE WHEN e.type = $4 THEN e.aggregate = w.public_id ELSE w.event_types && ARRAY['*', e.type] END
 ON CONFLICT (endpoint_id, event_id) DO NOTHING
@@ -280,11 +283,16 @@ async def enable_endpoint(connection: Connection, *, endpoint_id: UUID) -> None:
     await connection.execute(ENABLE_ENDPOINT, endpoint_id)
 
 
-async def add_deliveries(
-    connection: Connection, *, first_position: int, last_position: int, now: datetime
-) -> None:
+async def add_deliveries(connection: Connection, runs: Sequence[Run], *, now: datetime) -> None:
     """A delivery for each active endpoint that asked for the event. Driven from the endpoints: few partners want all."""
-    await connection.execute(ADD_DELIVERIES, first_position, last_position, now, TEST_EVENT)
+    await connection.execute(
+        ADD_DELIVERIES,
+        [run.partner_id for run in runs],
+        [run.first_position for run in runs],
+        now,
+        TEST_EVENT,
+        [run.last_position for run in runs],
+    )
 
 
 async def claim_due(

@@ -49,12 +49,10 @@ class DeliveryInProgress(Conflict):
 
 async def relay(connection: Connection, *, limit: int, now: datetime) -> int:
     """Give waiting events their positions and lay out their deliveries; returns how many events."""
-    stamped = await outbox.stamp_positions(connection, limit=limit)
-    if stamped.first_position is not None and stamped.last_position is not None:
-        await queries.add_deliveries(
-            connection, first_position=stamped.first_position, last_position=stamped.last_position, now=now
-        )
-    return stamped.events
+    runs = await outbox.stamp_positions(connection, limit=limit)
+    if runs:
+        await queries.add_deliveries(connection, runs, now=now)
+    return sum(run.events for run in runs)
 
 
 async def claim_due(

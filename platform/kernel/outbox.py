@@ -49,38 +49,59 @@ async def enqueue(connection: Connection, events: Sequence[Event], *, now: datet
     )
 
 
-class Stamped(Struct, frozen=True, kw_only=True):
-    """A run of events that just got their positions."""
+class Run(Struct, frozen=True, kw_only=True):
+    """Events of one partner that just got their positions, without a gap."""
 
-    events: int
-    #: None when nothing was waiting
-    first_position: int | None
-    last_position: int | None
+    partner_id: UUID
+    first_position: int
+    last_position: int
+
+    @property
+    def events(self) -> int:
+        """How many they are."""
+        return self.last_position - self.first_position + 1
 
 
 LOCK_STAMPING = "SELECT pg_try_advisory_xact_lock(hashtextextended('outbox.position', 0))"
 
+# Waiting events are taken in the order in which they were written, and so numbered; partners' rows are locked in key
+# order, although the lock above lets only one in.
 STAMP_POSITIONS = """
 WITH waiting AS MATERIALIZED (
-    SELECT w.bucket, w.id, nextval('outbox_event_position') AS position
-      FROM (SELECT bucket, id FROM outbox_event WHERE position IS NULL ORDER BY ordinal LIMIT $1) AS w
+    SELECT w.bucket, w.id, w.partner_id, row_number() OVER (PARTITION BY w.partner_id ORDER BY w.ordinal) AS nth
+      FROM (SELECT bucket, id, partner_id, ordinal
+              FROM outbox_event
+             WHERE position IS NULL
+             ORDER BY ordinal
+             LIMIT $1) AS w
+), run AS (
+    SELECT partner_id, count(*) AS events FROM waiting GROUP BY partner_id ORDER BY partner_id
+), counted AS (
+    INSERT INTO outbox_sequence AS s (partner_id, last_position)
+    SELECT partner_id, events FROM run
+        ON CONFLICT (partner_id) DO UPDATE SET last_position = s.last_position + excluded.last_position
+    RETURNING s.partner_id, s.last_position
 ), stamped AS (
     UPDATE outbox_event AS e
-       SET position = w.position
+       SET position = c.last_position - r.events + w.nth
       FROM waiting AS w
+      JOIN run AS r ON r.partner_id = w.partner_id
+      JOIN counted AS c ON c.partner_id = w.partner_id
      WHERE e.bucket = w.bucket AND e.id = w.id
-    RETURNING e.position
 )
-SELECT count(*)::int AS events, min(position) AS first_position, max(position) AS last_position FROM stamped
+SELECT c.partner_id, c.last_position - r.events + 1 AS first_position, c.last_position
+  FROM counted AS c
+  JOIN run AS r ON r.partner_id = c.partner_id
+ ORDER BY c.partner_id  -- the same for everybody
 """
 
 
-async def stamp_positions(connection: Connection, *, limit: int) -> Stamped:
-    """Give waiting events their positions, in the order in which they were written.
+async def stamp_positions(connection: Connection, *, limit: int) -> list[Run]:
+    """Give waiting events their positions in their partner's sequence, in the order in which they were written.
 
     One transaction at a time: a second caller gets nothing, so no position ever becomes visible after a higher one.
     The lock is its own statement, because the statement that stamps must see what the holder before committed.
     """
     if not await connection.fetchval(LOCK_STAMPING):
-        return Stamped(events=0, first_position=None, last_position=None)
-    return read(await connection.fetchrow(STAMP_POSITIONS, limit), Stamped)
+        return []
+    return [read(record, Run) for record in await connection.fetch(STAMP_POSITIONS, limit)]

@@ -994,6 +994,8 @@ DEFECTS = [
     ("i73", "DELETE FROM rewards_member_use"),
     ("i73", "UPDATE rewards_redemption SET counts = false"),
     ("i73", "UPDATE rewards_reward SET limit_count = 1"),
+    ("i75", "UPDATE outbox_sequence SET last_position = last_position - 1"),
+    ("i75", "DELETE FROM outbox_sequence"),
 ]  # fmt: skip
 
 
@@ -1190,4 +1192,5 @@ FULL_ONLY = {
     "books_i66_adjustments",
     "books_i72_codes_once",
     "books_i73_stock_and_limits",
+    "books_i75_event_sequences",
 }

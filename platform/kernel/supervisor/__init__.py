@@ -16,6 +16,9 @@ from kernel.supervisor.valkey import Valkey
 
 __all__ = ["EmbeddedServers", "Endpoints", "SupervisorError"]
 
+#: of memory for PostgreSQL's own cache: enough to try things out; a database that is to grow gets a quarter of the memory
+BUFFERS_MB = 256
+
 _log = structlog.get_logger("kernel.supervisor")
 
 
@@ -41,8 +44,9 @@ class EmbeddedServers:
     Call from the main thread, outside any event loop: the kernel ties a child to the thread that made it.
     """
 
-    def __init__(self, data_dir: Path) -> None:
+    def __init__(self, data_dir: Path, *, buffers_mb: int = BUFFERS_MB) -> None:
         self._data = DataDirectory(data_dir)
+        self._buffers_mb = buffers_mb
         self._servers: tuple[Postgres | Valkey, ...] = ()
         self._endpoints: Endpoints | None = None
 
@@ -71,7 +75,8 @@ class EmbeddedServers:
         self._data.open()
         try:
             identity = self._data.identity()
-            postgres, valkey = Postgres(self._data, identity), Valkey(self._data, identity)
+            postgres = Postgres(self._data, identity, buffers_mb=self._buffers_mb)
+            valkey = Valkey(self._data, identity)
             self._servers = (postgres, valkey)
             for server in self._servers:
                 server.launch()

@@ -19,7 +19,6 @@ SETTINGS = {
     "fsync": "on",
     "synchronous_commit": "on",
     "wal_level": "replica",
-    "shared_buffers": "256MB",
     "max_connections": "100",
     "jit": "off",
     "timezone": "UTC",

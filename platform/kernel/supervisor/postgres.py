@@ -40,8 +40,9 @@ class Postgres:
 
     name = "postgres"
 
-    def __init__(self, data: DataDirectory, identity: Identity | None) -> None:
+    def __init__(self, data: DataDirectory, identity: Identity | None, *, buffers_mb: int) -> None:
         self._data = data
+        self._buffers_mb = buffers_mb
         self._identity = identity
         installation = find_postgres().runnable_by(identity)
         self._program = installation.programs / "postgres"
@@ -78,6 +79,7 @@ class Postgres:
         if self._sockets is None:
             refuse_taken_port(self._port)
         settings = SETTINGS | {
+            "shared_buffers": f"{self._buffers_mb}MB",
             "cluster_name": self._tag,
             "port": str(self._port),
             "listen_addresses": "127.0.0.1" if self._sockets is None else "",

@@ -162,6 +162,20 @@ async def test_events_can_be_read_on_from_the_last_one_seen(
 
 async def test_stamping_needs_no_event(connection: Connection, now: datetime) -> None:
     await _relay_all(connection, now)
-    assert await outbox.stamp_positions(connection, limit=10) == outbox.Stamped(
-        events=0, first_position=None, last_position=None
-    )
+    assert await outbox.stamp_positions(connection, limit=10) == []
+
+
+async def test_each_partners_events_are_numbered_by_themselves_without_a_gap(
+    connection: Connection, vault: Vault, now: datetime
+) -> None:
+    partners = [await register(connection, vault, now) for _ in range(3)]
+    for number in range(12):
+        partner = partners[0] if number % 3 else partners[1 + number % 2]
+        await partner.tell(connection, "points.earned", now=now, count=number)
+        if number % 5 == 0:
+            await _relay_all(connection, now)
+    await _relay_all(connection, now)
+    for partner in partners:
+        told = await service.list_events(connection, partner_id=partner.id, after=0, limit=100)
+        assert [event.position for event in told] == list(range(1, len(told) + 1))
+        assert len(told) > 5

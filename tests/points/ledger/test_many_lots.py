@@ -4,10 +4,13 @@ import json
 from datetime import date, timedelta
 from typing import Any
 
+import pytest
+
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from points.ledger import history_queries, queries, service
 from points.ledger.model import TESSERA, wallet_ref
+from points.ledger.rules import InsufficientPoints
 
 Bank = Any
 DAY = timedelta(days=1)
@@ -45,6 +48,32 @@ async def test_a_sweep_ends_with_the_wallet_in_which_its_limit_is_reached(
         await _saver(bank, connection, lots=4)
     swept = [await service.expire_due(connection, limit=5, now=later) for _ in range(4)]
     assert swept == [8, 8, 4, 0]
+
+
+@pytest.mark.parametrize("lots", [1, 3, 4, 5, 31, 32, 33, 40])
+@pytest.mark.parametrize("spare", [0, 1, 9, 10, 15])
+async def test_a_hold_of_any_number_of_lots_takes_the_soonest(
+    bank: Bank, connection: Connection, lots: int, spare: int
+) -> None:
+    member = await _saver(bank, connection, lots=lots)
+    points = max(1, 10 * lots - spare)
+    hold = await bank.hold(connection, member, points)
+    pinned = await connection.fetch(
+        "SELECT lot_seq, points FROM ledger_hold_lot WHERE hold_id = $1 ORDER BY lot_seq", hold.id
+    )
+    whole, rest = divmod(points, 10)
+    taken = [*((seq, 10) for seq in range(1, whole + 1)), *([(whole + 1, rest)] if rest else [])]
+    assert [tuple(row) for row in pinned] == taken
+
+
+@pytest.mark.parametrize("lots", [3, 4, 5, 32, 33])
+async def test_more_than_all_lots_hold_is_refused_with_what_is_free(
+    bank: Bank, connection: Connection, lots: int
+) -> None:
+    member = await _saver(bank, connection, lots=lots)
+    with pytest.raises(InsufficientPoints) as refused:
+        await bank.hold(connection, member, 10 * lots + 1)
+    assert refused.value.facts["available_points"] == 10 * lots
 
 
 async def _saver(bank: Bank, connection: Connection, *, lots: int) -> MemberRef:
