@@ -85,7 +85,7 @@ class Scene(Struct, frozen=True, kw_only=True):
             confirmed_at=confirmed_at or now,
         )
         await acceptance.disclose_quote(
-            connection, evidence, quote_id=quote.id, partner_id=self.partner_id, now=now
+            connection, evidence, quote_id=quote.id, caller=self.caller, now=now
         )
 
     async def accept(
