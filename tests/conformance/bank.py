@@ -18,15 +18,32 @@ from partner_client import PartnerClient, private_jwk
 
 from gateway.app import build_edge, build_litestar
 from gateway.runtime import Runtime
+from kernel.caller import MemberRef
 from kernel.clock import DatabaseClock
 from kernel.database import transaction
 from kernel.settings import Settings
+from partners.oauth.grants import Authentication
+from partners.oauth.interaction import approve_interaction, deny_interaction
 from partners.registry import service as registry
+from points.membership.service import enrol_members
 
 ISSUER = "https://bank.example"
 TOKEN = "/oauth2/token"
+PAR = "/oauth2/par"
+AUTHORIZE = "/oauth2/authorize"
 ME = "/v1/me"
 FORM = "application/x-www-form-urlencoded"
+
+
+def refused(answer: httpx.Response, status: int, *errors: str) -> None:
+    """An error of RFC 6749 §5.2, complete and not to be cached."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
+    assert answer.headers["cache-control"] == "no-store"
+    body = answer.json()
+    assert body["error"] in errors
+    # RFC 6749 §5.2: printable ASCII in the description, without control characters
+    assert all(" " <= character <= "~" for character in body["error_description"])
+    assert set(body) <= {"error", "error_description", "error_uri"}
 
 
 class MovedClock(DatabaseClock):
@@ -55,8 +72,10 @@ class Bank:
         finally:
             self.clock.ahead = timedelta()
 
-    async def register(self, *scopes: str, alg: str = "ES256") -> "RelyingParty":
-        """A live partner with one app and one key."""
+    async def register(
+        self, *scopes: str, alg: str = "ES256", redirect_uri: str | None = None
+    ) -> "RelyingParty":
+        """A live partner with one app and one key; with a redirect URI it may ask members."""
         now = self.clock.now()
         async with transaction(self.runtime.pool) as connection:
             partner_id = await registry.register_partner(
@@ -73,7 +92,40 @@ class Bank:
             app = await registry.register_app(connection, partner_id=partner_id, scopes=granted, now=now)
             client = PartnerClient(client_id=app.client_id, issuer=ISSUER, alg=alg)
             await registry.add_key(connection, app_id=app.id, jwk=client.public_jwk, now=now)
+            if redirect_uri is not None:
+                await registry.add_redirect_uri(
+                    connection,
+                    client_id=app.client_id,
+                    uri=redirect_uri,
+                    sandbox=False,
+                    actor="test",
+                    now=now,
+                )
         return RelyingParty(self, client)
+
+    async def enrol(self) -> MemberRef:
+        """A member nobody has asked anything yet."""
+        async with transaction(self.runtime.pool) as connection:
+            (member,) = await enrol_members(connection, count=1, now=self.clock.now())
+        return member
+
+    async def approve(self, handle: str, member: MemberRef) -> str:
+        """A member agrees to what the page of `handle` says; where the member's browser is sent."""
+        now = self.clock.now()
+        async with transaction(self.runtime.pool) as connection:
+            return await approve_interaction(
+                connection,
+                handle=handle,
+                member=member,
+                authentication=Authentication(at=now, methods=["pwd", "otp"]),
+                sensitive_given=True,
+                now=now,
+            )
+
+    async def deny(self, handle: str) -> str:
+        """A member does not agree."""
+        async with transaction(self.runtime.pool) as connection:
+            return await deny_interaction(connection, handle=handle, now=self.clock.now())
 
 
 class RelyingParty:
@@ -96,10 +148,14 @@ class RelyingParty:
     async def ask_token(self, *, proofs: list[str] | None = None, **form: Any) -> httpx.Response:
         """The answer of the token endpoint; `form` changes single parameters."""
         sent = [self.proof("POST", TOKEN)] if proofs is None else proofs
+        return await self.send_form(TOKEN, proofs=sent, **form)
+
+    async def send_form(self, path: str, *, proofs: list[str], **form: Any) -> httpx.Response:
+        """The answer of an OAuth endpoint to an authenticated form."""
         return await self.bank.http.post(
-            TOKEN,
+            path,
             content=self.keys.form(self.bank.clock.now(), **form),
-            headers=[("Content-Type", FORM), *(("DPoP", proof) for proof in sent)],
+            headers=[("Content-Type", FORM), *(("DPoP", proof) for proof in proofs)],
         )
 
     async def token(self, **form: Any) -> str:
@@ -111,16 +167,16 @@ class RelyingParty:
         self,
         token: str,
         *,
+        method: str = "GET",
         path: str = ME,
         scheme: str = "DPoP",
         proofs: list[str] | None = None,
         header: str = "DPoP",
     ) -> httpx.Response:
         """The answer of the partner API to a good request, except for what the test says."""
-        sent = [self.proof("GET", path.partition("?")[0], token=token)] if proofs is None else proofs
-        return await self.bank.http.get(
-            path, headers=[("Authorization", f"{scheme} {token}"), *((header, proof) for proof in sent)]
-        )
+        sent = [self.proof(method, path.partition("?")[0], token=token)] if proofs is None else proofs
+        headers = [("Authorization", f"{scheme} {token}"), *((header, proof) for proof in sent)]
+        return await self.bank.http.request(method, path, headers=headers)
 
     @property
     def private_proof_jwk(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from collections.abc import AsyncGenerator
 
 import pytest
 from conformance.bank import ISSUER, Bank, RelyingParty, open_bank
+from conformance.code_flow import CALLBACK, CALLBACK_WITH_QUERY
 from own_database import database_name, database_url, owner_url, pool
 
 from kernel import logs
@@ -37,10 +38,10 @@ async def bank(database_url: str, redis_url: str) -> AsyncGenerator[Bank, None]:
 @pytest.fixture(scope="module")
 async def first(bank: Bank) -> RelyingParty:
     """The client of the suite's configuration."""
-    return await bank.register()
+    return await bank.register(redirect_uri=CALLBACK)
 
 
 @pytest.fixture(scope="module")
 async def second(bank: Bank) -> RelyingParty:
-    """Its second client, of another partner."""
-    return await bank.register()
+    """Its second client, of another partner; its redirect URI has a query."""
+    return await bank.register(redirect_uri=CALLBACK_WITH_QUERY)

@@ -4,25 +4,13 @@ import json
 from typing import Any
 from uuid import uuid4
 
-import httpx
 import jwt
 import pytest
-from conformance.bank import ISSUER, ME, TOKEN, Bank, RelyingParty
+from conformance.bank import ISSUER, ME, TOKEN, Bank, RelyingParty, refused
 from conformance.plan import module
 from partner_client import DROP, b64, forge
 
 ENTROPY_BITS = 128
-
-
-def refused(answer: httpx.Response, status: int, *errors: str) -> None:
-    """An error of RFC 6749 §5.2, complete and not to be cached."""
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json")
-    assert answer.headers["cache-control"] == "no-store"
-    body = answer.json()
-    assert body["error"] in errors
-    # RFC 6749 §5.2: printable ASCII without quote and backslash in `error`, no control character in the description
-    assert all(" " <= character <= "~" for character in body["error_description"])
-    assert set(body) <= {"error", "error_description", "error_uri"}
 
 
 @module("happy-flow", "FAPI2-SP-FINAL-5.3.2.1", "RFC6749-5.1", "RFC6749-4.4.3", "DPOP-5")
