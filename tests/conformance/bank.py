@@ -31,6 +31,8 @@ ISSUER = "https://bank.example"
 TOKEN = "/oauth2/token"
 PAR = "/oauth2/par"
 AUTHORIZE = "/oauth2/authorize"
+INTROSPECT = "/oauth2/introspect"
+REVOKE = "/oauth2/revoke"
 ME = "/v1/me"
 FORM = "application/x-www-form-urlencoded"
 

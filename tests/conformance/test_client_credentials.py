@@ -1,14 +1,14 @@
 """The modules of the client credentials profile, except the proofs: what the token endpoint gives and refuses."""
 
-import json
 from typing import Any
 from uuid import uuid4
 
 import jwt
 import pytest
-from conformance.bank import ISSUER, ME, TOKEN, Bank, RelyingParty, refused
+from conformance.assertions import WRONG, signed_assertion
+from conformance.bank import INTROSPECT, ME, PAR, REVOKE, TOKEN, Bank, RelyingParty, refused
 from conformance.plan import module
-from partner_client import DROP, b64, forge
+from partner_client import DROP, forge
 
 ENTROPY_BITS = 128
 
@@ -105,27 +105,17 @@ async def test_an_assertion_signed_with_RS256_is_refused(bank: Bank) -> None:
     assert (await party.ask_token(client_assertion=party.assertion())).status_code == 200
 
 
-WRONG: dict[str, dict[str, Any]] = {
-    "no sub RFC7523-3": {"sub": DROP},
-    "sub of another RFC7523-3": {"sub": "app_00000000000000000000000000"},
-    "no iss RFC7523-3": {"iss": DROP},
-    "iss of another RFC7523-3": {"iss": "app_00000000000000000000000000"},
-    "no aud RFC7523-3": {"aud": DROP},
-    "aud of another server FAPI2-SP-FINAL-5.3.2.1-8": {"aud": "https://other.example"},
-    "aud is the token endpoint FAPI2-SP-FINAL-5.3.2.1-8": {"aud": ISSUER + TOKEN},
-    "aud is the PAR endpoint FAPI2-SP-FINAL-5.3.2.1-8": {"aud": f"{ISSUER}/oauth2/par"},
-    "aud is an array FAPI2-SP-FINAL-5.3.2.1-8": {"aud": [ISSUER, "https://other.example"]},
-    "aud is an array of one FAPI2-SP-FINAL-5.3.2.1-8": {"aud": [ISSUER]},
-}
-
-
 @module("ensure-invalid-client-assertions-fail")
+@pytest.mark.parametrize("endpoint", [TOKEN, PAR, INTROSPECT, REVOKE])
 @pytest.mark.parametrize("changes", WRONG.values(), ids=WRONG)
-async def test_an_assertion_that_is_wrong_in_one_way_is_refused(
-    changes: dict[str, Any], first: RelyingParty
+async def test_an_assertion_that_is_wrong_in_one_way_is_refused_everywhere(
+    changes: dict[str, Any], endpoint: str, first: RelyingParty
 ) -> None:
-    # PyJWT would not write every one of these
-    refused(await first.ask_token(client_assertion=signed(first, **changes)), 401, "invalid_client")
+    proofs = [first.proof("POST", TOKEN)] if endpoint == TOKEN else []
+    answer = await first.send_form(
+        endpoint, proofs=proofs, client_assertion=signed_assertion(first, **changes)
+    )
+    refused(answer, 401, "invalid_client")
 
 
 @module("ensure-invalid-client-assertions-fail", "RFC7521-4.2")
@@ -158,10 +148,3 @@ async def test_an_assertion_nobody_signed_is_refused(bank: Bank, first: RelyingP
     for assertion in (forge({"alg": "none", "kid": "k1"}, claims), broken):
         refused(await first.ask_token(client_assertion=assertion), 401, "invalid_client")
     assert (await first.ask_token(client_assertion=good)).status_code == 200
-
-
-def signed(party: RelyingParty, **changes: Any) -> str:
-    """An assertion with any claims and a good signature."""
-    claims = json.dumps(party.keys.claims(party.bank.clock.now(), **changes))
-    text: str = forge({"alg": "ES256", "kid": party.keys.kid}, claims).rpartition(".")[0]
-    return f"{text}.{b64(jwt.get_algorithm_by_name('ES256').sign(text.encode(), party.keys.key))}"
