@@ -29,6 +29,10 @@ class Platform(Struct, frozen=True, kw_only=True):
     def partner(self, slug: str) -> Credentials:
         return read_credentials(self.data_dir / "sandbox" / "partners" / f"{slug}.json")
 
+    def strict_app(self) -> Credentials:
+        """The mall's second app, which is held to everything an app that goes live is held to."""
+        return read_credentials(self.data_dir / "sandbox" / "strict" / "ecommerce.json")
+
     def run(self, *arguments: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
         """A command of `tessera` on this platform's data directory."""
         return subprocess.run(

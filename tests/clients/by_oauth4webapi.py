@@ -4,6 +4,7 @@ from contextlib import AbstractAsyncContextManager
 
 import pytest
 from clients.flows import *  # these tests are written once for all clients
+from clients.member_flows import *  # and so are these
 from clients.node import NodeClient
 from clients.third_party import Configure, ThirdParty
 

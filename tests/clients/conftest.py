@@ -4,10 +4,11 @@ from collections.abc import AsyncGenerator, Generator
 
 import httpx
 import pytest
+from clients.member import Member
 from clients.third_party import Configure, ThirdParty
 from served import Platform, serve
 
-pytest.register_assert_rewrite("clients.flows")
+pytest.register_assert_rewrite("clients.flows", "clients.member_flows")
 
 
 @pytest.fixture(scope="session")
@@ -36,3 +37,10 @@ async def thief(configure: Configure, platform: Platform) -> AsyncGenerator[Thir
     """A second client of the mall, with another key for its proofs."""
     async with configure(platform.partner("ecommerce")) as configured:
         yield configured
+
+
+@pytest.fixture(scope="module")
+async def member(platform: Platform) -> AsyncGenerator[Member, None]:
+    """Whoever is asked."""
+    async with Member.at(platform) as somebody:
+        yield somebody

@@ -23,8 +23,9 @@ for await (const line of createInterface({ input: process.stdin })) {
   process.stdout.write(JSON.stringify(result) + "\n");
 }
 
-// The error code as the OAuth endpoints (RFC 6749 §5.2) or the API's challenge (RFC 9449 §7.1) gave it.
-function reasonOf({ cause }) {
-  const given = Array.isArray(cause) ? cause[0].parameters : (cause ?? {});
+// The error code as the OAuth endpoints (RFC 6749 §5.2), the redirect (§4.1.2.1) or the API's challenge (RFC 9449 §7.1)
+// gave it.
+function reasonOf({ error, error_description, cause }) {
+  const given = Array.isArray(cause) ? cause[0].parameters : { error, error_description };
   return { error: given.error, description: given.error_description };
 }

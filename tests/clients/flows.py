@@ -7,7 +7,7 @@ from uuid import uuid4
 
 import msgspec
 import pytest
-from clients.third_party import Refused, ThirdParty
+from clients.third_party import Configure, Refused, ThirdParty
 from served import Platform
 
 from kernel.calendar import rfc3339
@@ -15,6 +15,7 @@ from kernel.calendar import rfc3339
 __all__ = [
     "test_a_proof_by_another_key_is_refused",
     "test_a_scope_the_app_does_not_have_is_refused",
+    "test_a_write_is_sent_again_with_the_servers_nonce",
     "test_client_credentials_give_a_token_that_calls_the_api",
     "test_points_are_earned",
     "test_the_metadata_is_understood",
@@ -57,6 +58,16 @@ async def test_points_are_earned(client: ThirdParty, platform: Platform) -> None
     answer = await client.call(token, "POST", f"{platform.base_url}/v1/points/earnings", earning)
     assert answer.status == 201, answer.body
     assert msgspec.json.decode(answer.body)["points"] >= 1_299
+
+
+async def test_a_write_is_sent_again_with_the_servers_nonce(configure: Configure, platform: Platform) -> None:
+    bindings = f"{platform.base_url}/v1/members/bindings"
+    async with configure(platform.strict_app()) as client:
+        token = await client.token(scope="points:earn")
+        for ref in ("c-1", "c-2"):
+            answer = await client.call(token, "POST", bindings, {"customer_refs": [ref]})
+            assert answer.status == 200, answer.body
+            assert answer.headers["dpop-nonce"]
 
 
 async def test_a_scope_the_app_does_not_have_is_refused(client: ThirdParty) -> None:

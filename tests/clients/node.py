@@ -89,7 +89,9 @@ class NodeClient:
     async def token(self, **parameters: str) -> dict[str, Any]:
         return dict(await self._node.do("token", parameters=parameters))
 
-    async def call(self, token: dict[str, Any], method: str, url: str, body: Any = None) -> Reply:
+    async def call(
+        self, token: dict[str, Any], method: str, url: str, body: Any = None, *, signed: str | None = None
+    ) -> Reply:
         headers = {}
         if body is not None:
             headers = {"content-type": "application/json", "idempotency-key": str(uuid4())}
@@ -100,5 +102,26 @@ class NodeClient:
             url=url,
             body=None if body is None else msgspec.json.encode(body).decode(),
             headers=headers,
+            signed=signed,
         )
         return msgspec.convert(answer, Reply)
+
+    async def make_sm2_key(self, *, serial_no: str, keys_uri: str) -> dict[str, str]:
+        """The public half of a new key on the curve SM2."""
+        return dict(await self._node.do("sm2_key", serial_no=serial_no, keys_uri=keys_uri))
+
+    async def push(self, **parameters: str) -> str:
+        return str(await self._node.do("push", parameters=parameters))
+
+    async def redeem(self, address: str, answer: str) -> dict[str, Any]:
+        return dict(await self._node.do("redeem", address=address, answer=answer))
+
+    async def refresh(self, token: dict[str, Any], **parameters: str) -> dict[str, Any]:
+        refresh_token = token["refresh_token"]
+        return dict(await self._node.do("refresh", refresh_token=refresh_token, parameters=parameters))
+
+    async def introspect(self, token: str) -> dict[str, Any]:
+        return dict(await self._node.do("introspect", token=token))
+
+    async def revoke(self, token: str) -> None:
+        await self._node.do("revoke", token=token)

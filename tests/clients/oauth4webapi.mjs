@@ -5,6 +5,7 @@ import { importJWK } from "jose";
 
 const insecure = { [oauth.allowInsecureRequests]: true };
 let server, client, authentication, DPoP;
+const waiting = new Map();
 
 // RFC 9449 §8: the server may ask for a nonce; the request is then made once more.
 async function twice(ask, read) {
@@ -32,6 +33,61 @@ export const jobs = {
       () => oauth.clientCredentialsGrantRequest(server, client, authentication, parameters, { DPoP, ...insecure }),
       (answer) => oauth.processClientCredentialsResponse(server, client, answer),
     ),
+
+  // The address to send the member to; what the client must keep until the member returns stays here.
+  async push({ parameters }) {
+    const verifier = oauth.generateRandomCodeVerifier();
+    const state = oauth.generateRandomState();
+    const request = {
+      ...parameters,
+      response_type: "code",
+      state,
+      code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
+      code_challenge_method: "S256",
+    };
+    const pushed = await twice(
+      () => oauth.pushedAuthorizationRequest(server, client, authentication, request, { DPoP, ...insecure }),
+      (answer) => oauth.processPushedAuthorizationResponse(server, client, answer),
+    );
+    const address = new URL(server.authorization_endpoint);
+    address.searchParams.set("client_id", client.client_id);
+    address.searchParams.set("request_uri", pushed.request_uri);
+    waiting.set(address.href, { verifier, state, redirect_uri: parameters.redirect_uri });
+    return address.href;
+  },
+
+  redeem({ address, answer }) {
+    const { verifier, state, redirect_uri } = waiting.get(address);
+    const checked = oauth.validateAuthResponse(server, client, new URL(answer), state);
+    return twice(
+      () =>
+        oauth.authorizationCodeGrantRequest(server, client, authentication, checked, redirect_uri, verifier, {
+          DPoP,
+          ...insecure,
+        }),
+      (given) => oauth.processAuthorizationCodeResponse(server, client, given),
+    );
+  },
+
+  refresh: ({ refresh_token, parameters }) =>
+    twice(
+      () =>
+        oauth.refreshTokenGrantRequest(server, client, authentication, refresh_token, {
+          DPoP,
+          additionalParameters: parameters,
+          ...insecure,
+        }),
+      (given) => oauth.processRefreshTokenResponse(server, client, given),
+    ),
+
+  async introspect({ token }) {
+    const answer = await oauth.introspectionRequest(server, client, authentication, token, insecure);
+    return oauth.processIntrospectionResponse(server, client, answer);
+  },
+
+  async revoke({ token }) {
+    return oauth.processRevocationResponse(await oauth.revocationRequest(server, client, authentication, token, insecure));
+  },
 
   call: ({ token, method, url, body, headers }) =>
     twice(

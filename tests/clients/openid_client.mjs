@@ -2,8 +2,12 @@
 
 import * as client from "openid-client";
 import { importJWK } from "jose";
+import { makeSignedFetch } from "./signed_fetch.mjs";
+import { makeKey, makeSm2Fetch } from "./sm2_fetch.mjs";
 
-let config, DPoP, started;
+let config, DPoP;
+const signing = {};
+const waiting = new Map();
 
 export const jobs = {
   async configure({ issuer, client_id, kid, private_jwk }) {
@@ -13,15 +17,56 @@ export const jobs = {
       { execute: [client.allowInsecureRequests], algorithm: "oauth2" },
     );
     DPoP = client.getDPoPHandle(config, await client.randomDPoPKeyPair("ES256"));
-    return config.serverMetadata();
+    const metadata = config.serverMetadata();
+    signing.fapi = makeSignedFetch({ kid, private_jwk, jwks_uri: metadata.jwks_uri });
+    return metadata;
+  },
+
+  // A key on the national curve; the public half is registered by the bank, under this number.
+  sm2_key({ serial_no, keys_uri }) {
+    const { privateKey, jwk } = makeKey();
+    signing.sm2 = makeSm2Fetch({ client_id: config.clientMetadata().client_id, serial_no, privateKey, keys_uri });
+    return jwk;
   },
 
   token: ({ parameters }) => client.clientCredentialsGrant(config, parameters, { DPoP }),
 
-  async call({ token, method, url, body, headers }) {
-    const answer = await client.fetchProtectedResource(
-      config, token, new URL(url), method, body ?? undefined, new Headers(headers), { DPoP },
+  // The address to send the member to; what the client must keep until the member returns stays here.
+  async push({ parameters }) {
+    const verifier = client.randomPKCECodeVerifier();
+    const state = client.randomState();
+    const address = await client.buildAuthorizationUrlWithPAR(
+      config,
+      {
+        ...parameters,
+        state,
+        code_challenge: await client.calculatePKCECodeChallenge(verifier),
+        code_challenge_method: "S256",
+      },
+      { DPoP },
     );
-    return { status: answer.status, headers: Object.fromEntries(answer.headers), body: await answer.text() };
+    waiting.set(address.href, { pkceCodeVerifier: verifier, expectedState: state });
+    return address.href;
+  },
+
+  redeem: ({ address, answer }) =>
+    client.authorizationCodeGrant(config, new URL(answer), waiting.get(address), {}, { DPoP }),
+
+  refresh: ({ refresh_token, parameters }) => client.refreshTokenGrant(config, refresh_token, parameters, { DPoP }),
+
+  introspect: ({ token }) => client.tokenIntrospection(config, token),
+
+  revoke: ({ token }) => client.tokenRevocation(config, token),
+
+  async call({ token, method, url, body, headers, signed }) {
+    if (signed) config[client.customFetch] = signing[signed];
+    try {
+      const answer = await client.fetchProtectedResource(
+        config, token, new URL(url), method, body ?? undefined, new Headers(headers), { DPoP },
+      );
+      return { status: answer.status, headers: Object.fromEntries(answer.headers), body: await answer.text() };
+    } finally {
+      config[client.customFetch] = undefined;
+    }
   },
 };

@@ -10,8 +10,11 @@ from uuid import uuid4
 import requests
 from clients.third_party import Refused, Reply
 from requests_oauth2client import (
+    AuthorizationRequest,
+    AuthorizationResponseError,
     DPoPKey,
     DPoPToken,
+    InvalidAuthResponse,
     InvalidUseDPoPNonceResponse,
     OAuth2Client,
     OAuth2Error,
@@ -30,6 +33,7 @@ class RequestsClient:
         self.metadata = metadata
         self._client = client
         self._tokens: dict[str, DPoPToken] = {}
+        self._waiting: dict[str, AuthorizationRequest] = {}
 
     @classmethod
     @asynccontextmanager
@@ -71,6 +75,26 @@ class RequestsClient:
         plain = {name.lower(): value for name, value in answer.headers.items()}
         return Reply(status=answer.status_code, headers=plain, body=answer.text)
 
+    async def push(self, **parameters: str) -> str:
+        request = self._client.authorization_request(dpop=True, **dict[str, Any](parameters))
+        pushed = await self._ask(self._client.pushed_authorization_request, request)
+        self._waiting[pushed.uri] = request
+        return str(pushed.uri)
+
+    async def redeem(self, address: str, answer: str) -> dict[str, Any]:
+        checked = await self._ask(self._waiting[address].validate_callback, answer)
+        return self._keep(await self._ask(self._client.authorization_code, checked))
+
+    async def refresh(self, token: dict[str, Any], **parameters: str) -> dict[str, Any]:
+        known = self._tokens[token["access_token"]]
+        return self._keep(await self._ask(self._client.refresh_token, known, **parameters))
+
+    async def introspect(self, token: str) -> dict[str, Any]:
+        return dict(await self._ask(self._client.introspect_token, token))
+
+    async def revoke(self, token: str) -> None:
+        assert await self._ask(self._client.revoke_token, token)
+
     def _bound(self, access_token: str) -> DPoPToken:
         """The token with its key; with a new one if it is somebody else's."""
         known = self._tokens.get(access_token)
@@ -84,6 +108,7 @@ class RequestsClient:
             "token_type": token.token_type,
             "scope": token.scope,
             "refresh_token": token.refresh_token,
+            **token.kwargs,
         }
 
     async def _ask(self, call: Any, *arguments: Any, **named: Any) -> Any:
@@ -96,7 +121,7 @@ class RequestsClient:
             error = re.search('error="([^"]+)"', challenge)
             assert error is not None
             raise Refused(type(refusal).__name__, challenge, error=error[1], description=None) from refusal
-        except OAuth2Error as refusal:
+        except (OAuth2Error, AuthorizationResponseError, InvalidAuthResponse) as refusal:
             raise Refused(
                 type(refusal).__name__,
                 str(refusal),

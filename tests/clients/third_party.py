@@ -40,5 +40,25 @@ class ThirdParty(Protocol):
         """A call of the partner API with a fresh proof, and an Idempotency-Key if it has a body."""
         ...
 
+    async def push(self, **parameters: str) -> str:
+        """Push an authorization request; the address to send the member to."""
+        ...
+
+    async def redeem(self, address: str, answer: str) -> dict[str, Any]:
+        """The tokens for the answer with which the member came back from `address`."""
+        ...
+
+    async def refresh(self, token: dict[str, Any], **parameters: str) -> dict[str, Any]:
+        """A new access token."""
+        ...
+
+    async def introspect(self, token: str) -> dict[str, Any]:
+        """What the server says of a token."""
+        ...
+
+    async def revoke(self, token: str) -> None:
+        """Have a token end."""
+        ...
+
 
 Configure = Callable[[Credentials], AbstractAsyncContextManager[ThirdParty]]
