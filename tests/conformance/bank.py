@@ -176,6 +176,17 @@ class RelyingParty:
         header: str = "DPoP",
     ) -> httpx.Response:
         """The answer of the partner API to a good request, except for what the test says."""
+        answer = await self._call(token, method, path, scheme, header, proofs)
+        if proofs is None and 'error="use_dpop_nonce"' in answer.headers.get("www-authenticate", ""):
+            # RFC 9449 §9: once more, with the nonce
+            nonce = answer.headers["dpop-nonce"]
+            again = [self.proof(method, path.partition("?")[0], token=token, nonce=nonce)]
+            answer = await self._call(token, method, path, scheme, header, again)
+        return answer
+
+    async def _call(
+        self, token: str, method: str, path: str, scheme: str, header: str, proofs: list[str] | None
+    ) -> httpx.Response:
         sent = [self.proof(method, path.partition("?")[0], token=token)] if proofs is None else proofs
         headers = [("Authorization", f"{scheme} {token}"), *((header, proof) for proof in sent)]
         return await self.bank.http.request(method, path, headers=headers)
