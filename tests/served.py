@@ -33,6 +33,10 @@ class Platform(Struct, frozen=True, kw_only=True):
         """The mall's second app, which is held to everything an app that goes live is held to."""
         return read_credentials(self.data_dir / "sandbox" / "strict" / "ecommerce.json")
 
+    def mobile_app(self) -> bytes:
+        """The file of the bank's own app."""
+        return (self.data_dir / "sandbox" / "mobile.json").read_bytes()
+
     def run(self, *arguments: str, seconds: float = 120.0) -> subprocess.CompletedProcess[str]:
         """A command of `tessera` on this platform's data directory."""
         return subprocess.run(

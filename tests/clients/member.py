@@ -57,7 +57,8 @@ class Member:
         self._platform = platform
         self._browser = browser
         file = platform.data_dir / "sandbox" / "members.json"
-        self._logins = cycle(msgspec.json.decode(file.read_bytes(), type=list[Login]))
+        self._everybody = msgspec.json.decode(file.read_bytes(), type=list[Login])
+        self._logins = cycle(self._everybody)
         self._cookies: dict[str, str] = {}
 
     @classmethod
@@ -66,16 +67,16 @@ class Member:
         async with httpx.AsyncClient(base_url=platform.base_url, timeout=30.0) as browser:
             yield cls(platform, browser)
 
-    async def agree(self, address: str) -> str:
-        """Follow a partner's link, log in and agree; where the browser is sent in the end."""
-        return await self._answer(address, "approve")
+    async def agree(self, address: str, *, number: int | None = None) -> str:
+        """Follow a link, log in and agree; where the browser is sent in the end. `number` is whose turn it is."""
+        return await self._answer(address, "approve", number)
 
     async def decline(self, address: str) -> str:
         """Follow a partner's link, log in and do not agree."""
         return await self._answer(address, "deny")
 
-    async def _answer(self, address: str, decision: str) -> str:
-        someone = next(self._logins)
+    async def _answer(self, address: str, decision: str, number: int | None = None) -> str:
+        someone = next(self._logins) if number is None else self._everybody[number]
         answer = await self._send("GET", address)
         for _ in range(STEPS_MAX):
             if answer.is_redirect:

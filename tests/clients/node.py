@@ -9,7 +9,7 @@ from typing import Any, Self
 from uuid import uuid4
 
 import msgspec
-from clients.third_party import Refused, Reply
+from clients.third_party import PublicApp, Refused, Reply
 
 from gateway.credentials import Credentials
 
@@ -74,16 +74,11 @@ class NodeClient:
 
     @classmethod
     @asynccontextmanager
-    async def configured(cls, script: str, partner: Credentials) -> AsyncGenerator[Self, None]:
-        """The partner's client, for as long as the block runs."""
+    async def configured(cls, script: str, app: Credentials | PublicApp) -> AsyncGenerator[Self, None]:
+        """The app's client, for as long as the block runs."""
+        key = {"kid": app.kid, "private_jwk": app.private_jwk} if isinstance(app, Credentials) else {}
         async with run_node(script) as node:
-            metadata = await node.do(
-                "configure",
-                issuer=partner.issuer,
-                client_id=partner.client_id,
-                kid=partner.kid,
-                private_jwk=partner.private_jwk,
-            )
+            metadata = await node.do("configure", issuer=app.issuer, client_id=app.client_id, **key)
             yield cls(node, metadata)
 
     async def token(self, **parameters: str) -> dict[str, Any]:
@@ -113,12 +108,21 @@ class NodeClient:
     async def push(self, **parameters: str) -> str:
         return str(await self._node.do("push", parameters=parameters))
 
+    async def begin(self, **parameters: str) -> str:
+        return str(await self._node.do("begin", parameters=parameters))
+
     async def redeem(self, address: str, answer: str) -> dict[str, Any]:
         return dict(await self._node.do("redeem", address=address, answer=answer))
 
     async def refresh(self, token: dict[str, Any], **parameters: str) -> dict[str, Any]:
         refresh_token = token["refresh_token"]
         return dict(await self._node.do("refresh", refresh_token=refresh_token, parameters=parameters))
+
+    async def ask(self, **parameters: str) -> dict[str, Any]:
+        return dict(await self._node.do("ask", parameters=parameters))
+
+    async def collect(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return dict(await self._node.do("collect", asked=asked))
 
     async def introspect(self, token: str) -> dict[str, Any]:
         return dict(await self._node.do("introspect", token=token))

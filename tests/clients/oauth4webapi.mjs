@@ -18,12 +18,14 @@ async function twice(ask, read) {
 }
 
 export const jobs = {
+  // Without a private key it is a public client, as on a phone.
   async configure({ issuer, client_id, kid, private_jwk }) {
-    const key = await importJWK(private_jwk, "ES256");
     const found = await oauth.discoveryRequest(new URL(issuer), { algorithm: "oauth2", ...insecure });
     server = await oauth.processDiscoveryResponse(new URL(issuer), found);
     client = { client_id };
-    authentication = oauth.PrivateKeyJwt({ key, kid });
+    authentication = private_jwk
+      ? oauth.PrivateKeyJwt({ key: await importJWK(private_jwk, "ES256"), kid })
+      : oauth.None();
     DPoP = oauth.DPoP(client, await oauth.generateKeyPair("ES256"));
     return server;
   },
@@ -34,27 +36,17 @@ export const jobs = {
       (answer) => oauth.processClientCredentialsResponse(server, client, answer),
     ),
 
-  // The address to send the member to; what the client must keep until the member returns stays here.
-  async push({ parameters }) {
-    const verifier = oauth.generateRandomCodeVerifier();
-    const state = oauth.generateRandomState();
-    const request = {
-      ...parameters,
-      response_type: "code",
-      state,
-      code_challenge: await oauth.calculatePKCECodeChallenge(verifier),
-      code_challenge_method: "S256",
-    };
-    const pushed = await twice(
-      () => oauth.pushedAuthorizationRequest(server, client, authentication, request, { DPoP, ...insecure }),
-      (answer) => oauth.processPushedAuthorizationResponse(server, client, answer),
-    );
-    const address = new URL(server.authorization_endpoint);
-    address.searchParams.set("client_id", client.client_id);
-    address.searchParams.set("request_uri", pushed.request_uri);
-    waiting.set(address.href, { verifier, state, redirect_uri: parameters.redirect_uri });
-    return address.href;
-  },
+  push: ({ parameters }) =>
+    send(parameters, async (request) => {
+      const pushed = await twice(
+        () => oauth.pushedAuthorizationRequest(server, client, authentication, request, { DPoP, ...insecure }),
+        (answer) => oauth.processPushedAuthorizationResponse(server, client, answer),
+      );
+      return { request_uri: pushed.request_uri };
+    }),
+
+  begin: async ({ parameters }) =>
+    send({ ...parameters, dpop_jkt: await DPoP.calculateThumbprint() }, (request) => request),
 
   redeem({ address, answer }) {
     const { verifier, state, redirect_uri } = waiting.get(address);
@@ -80,6 +72,21 @@ export const jobs = {
       (given) => oauth.processRefreshTokenResponse(server, client, given),
     ),
 
+  async ask({ parameters }) {
+    const answer = await oauth.backchannelAuthenticationRequest(server, client, authentication, parameters, insecure);
+    return oauth.processBackchannelAuthenticationResponse(server, client, answer);
+  },
+
+  collect: ({ asked }) =>
+    twice(
+      () =>
+        oauth.backchannelAuthenticationGrantRequest(server, client, authentication, asked.auth_req_id, {
+          DPoP,
+          ...insecure,
+        }),
+      (given) => oauth.processBackchannelAuthenticationGrantResponse(server, client, given),
+    ),
+
   async introspect({ token }) {
     const answer = await oauth.introspectionRequest(server, client, authentication, token, insecure);
     return oauth.processIntrospectionResponse(server, client, answer);
@@ -103,3 +110,15 @@ export const jobs = {
       }),
     ),
 };
+
+// The address to send the member to; what the client must keep until the member returns stays here.
+async function send(parameters, shorten) {
+  const verifier = oauth.generateRandomCodeVerifier();
+  const state = oauth.generateRandomState();
+  const code_challenge = await oauth.calculatePKCECodeChallenge(verifier);
+  const request = { ...parameters, response_type: "code", state, code_challenge, code_challenge_method: "S256" };
+  const address = new URL(server.authorization_endpoint);
+  address.search = new URLSearchParams({ client_id: client.client_id, ...(await shorten(request)) });
+  waiting.set(address.href, { verifier, state, redirect_uri: parameters.redirect_uri });
+  return address.href;
+}

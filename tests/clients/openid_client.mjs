@@ -10,15 +10,18 @@ const signing = {};
 const waiting = new Map();
 
 export const jobs = {
+  // Without a private key it is a public client, as on a phone.
   async configure({ issuer, client_id, kid, private_jwk }) {
-    const key = await importJWK(private_jwk, "ES256");
+    const authentication = private_jwk
+      ? client.PrivateKeyJwt({ key: await importJWK(private_jwk, "ES256"), kid })
+      : client.None();
     config = await client.discovery(
-      new URL(issuer), client_id, { use_mtls_endpoint_aliases: false }, client.PrivateKeyJwt({ key, kid }),
+      new URL(issuer), client_id, { use_mtls_endpoint_aliases: false }, authentication,
       { execute: [client.allowInsecureRequests], algorithm: "oauth2" },
     );
     DPoP = client.getDPoPHandle(config, await client.randomDPoPKeyPair("ES256"));
     const metadata = config.serverMetadata();
-    signing.fapi = makeSignedFetch({ kid, private_jwk, jwks_uri: metadata.jwks_uri });
+    if (private_jwk) signing.fapi = makeSignedFetch({ kid, private_jwk, jwks_uri: metadata.jwks_uri });
     return metadata;
   },
 
@@ -31,28 +34,22 @@ export const jobs = {
 
   token: ({ parameters }) => client.clientCredentialsGrant(config, parameters, { DPoP }),
 
-  // The address to send the member to; what the client must keep until the member returns stays here.
-  async push({ parameters }) {
-    const verifier = client.randomPKCECodeVerifier();
-    const state = client.randomState();
-    const address = await client.buildAuthorizationUrlWithPAR(
-      config,
-      {
-        ...parameters,
-        state,
-        code_challenge: await client.calculatePKCECodeChallenge(verifier),
-        code_challenge_method: "S256",
-      },
-      { DPoP },
-    );
-    waiting.set(address.href, { pkceCodeVerifier: verifier, expectedState: state });
-    return address.href;
-  },
+  push: ({ parameters }) => send((request) => client.buildAuthorizationUrlWithPAR(config, request, { DPoP }), parameters),
+
+  begin: async ({ parameters }) =>
+    send((request) => client.buildAuthorizationUrl(config, request), {
+      ...parameters,
+      dpop_jkt: await DPoP.calculateThumbprint(),
+    }),
 
   redeem: ({ address, answer }) =>
     client.authorizationCodeGrant(config, new URL(answer), waiting.get(address), {}, { DPoP }),
 
   refresh: ({ refresh_token, parameters }) => client.refreshTokenGrant(config, refresh_token, parameters, { DPoP }),
+
+  ask: ({ parameters }) => client.initiateBackchannelAuthentication(config, parameters),
+
+  collect: ({ asked }) => client.pollBackchannelAuthenticationGrant(config, asked, {}, { DPoP }),
 
   introspect: ({ token }) => client.tokenIntrospection(config, token),
 
@@ -70,3 +67,13 @@ export const jobs = {
     }
   },
 };
+
+// The address to send the member to; what the client must keep until the member returns stays here.
+async function send(build, parameters) {
+  const verifier = client.randomPKCECodeVerifier();
+  const state = client.randomState();
+  const code_challenge = await client.calculatePKCECodeChallenge(verifier);
+  const address = await build({ ...parameters, state, code_challenge, code_challenge_method: "S256" });
+  waiting.set(address.href, { pkceCodeVerifier: verifier, expectedState: state });
+  return address.href;
+}

@@ -5,10 +5,12 @@ import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from typing import Any, Self
+from urllib.parse import urlsplit
 from uuid import uuid4
 
 import requests
-from clients.third_party import Refused, Reply
+from clients.third_party import PublicApp, Refused, Reply
+from requests.auth import AuthBase
 from requests_oauth2client import (
     AuthorizationRequest,
     AuthorizationResponseError,
@@ -20,6 +22,7 @@ from requests_oauth2client import (
     OAuth2Error,
     PrivateKeyJwt,
 )
+from requests_oauth2client import PublicApp as NoSecret
 
 from gateway.credentials import Credentials
 
@@ -37,21 +40,23 @@ class RequestsClient:
 
     @classmethod
     @asynccontextmanager
-    async def configured(cls, partner: Credentials) -> AsyncGenerator[Self, None]:
-        """The partner's client, for as long as the block runs."""
+    async def configured(cls, app: Credentials | PublicApp) -> AsyncGenerator[Self, None]:
+        """The app's client, for as long as the block runs."""
         with requests.Session() as session:
-            yield await asyncio.to_thread(cls._configure, partner, session)
+            yield await asyncio.to_thread(cls._configure, app, session)
 
     @classmethod
-    def _configure(cls, partner: Credentials, session: requests.Session) -> Self:
-        url = f"{partner.issuer}/.well-known/oauth-authorization-server"
+    def _configure(cls, app: Credentials | PublicApp, session: requests.Session) -> Self:
+        # RFC 8414 §3.1: the path of the issuer comes after the well-known one
+        parts = urlsplit(app.issuer)
+        url = parts._replace(path=f"/.well-known/oauth-authorization-server{parts.path}").geturl()
         metadata = session.get(url, timeout=TIMEOUT_SECONDS).json()
-        key = {**partner.private_jwk, "kid": partner.kid, "alg": "ES256"}
         client = OAuth2Client.from_discovery_document(
             metadata,
-            issuer=partner.issuer,
-            # FAPI 2.0: the issuer and not, as older clients do, the token endpoint
-            auth=PrivateKeyJwt(partner.client_id, key, aud=partner.issuer),
+            issuer=app.issuer,
+            auth=_authentication(app),
+            # the one endpoint that the library does not take from the metadata by itself
+            backchannel_authentication_endpoint=metadata.get("backchannel_authentication_endpoint"),
             dpop_bound_access_tokens=True,
             session=session,
             testing=True,
@@ -81,6 +86,11 @@ class RequestsClient:
         self._waiting[pushed.uri] = request
         return str(pushed.uri)
 
+    async def begin(self, **parameters: str) -> str:
+        request = self._client.authorization_request(dpop=True, **dict[str, Any](parameters))
+        self._waiting[request.uri] = request
+        return str(request.uri)
+
     async def redeem(self, address: str, answer: str) -> dict[str, Any]:
         checked = await self._ask(self._waiting[address].validate_callback, answer)
         return self._keep(await self._ask(self._client.authorization_code, checked))
@@ -88,6 +98,14 @@ class RequestsClient:
     async def refresh(self, token: dict[str, Any], **parameters: str) -> dict[str, Any]:
         known = self._tokens[token["access_token"]]
         return self._keep(await self._ask(self._client.refresh_token, known, **parameters))
+
+    async def ask(self, **parameters: str) -> dict[str, Any]:
+        given = dict[str, Any](parameters)
+        asked = await self._ask(self._client.backchannel_authentication_request, **given)
+        return {"auth_req_id": asked.auth_req_id}
+
+    async def collect(self, asked: dict[str, Any]) -> dict[str, Any]:
+        return self._keep(await self._ask(self._client.ciba, asked["auth_req_id"]))
 
     async def introspect(self, token: str) -> dict[str, Any]:
         return dict(await self._ask(self._client.introspect_token, token))
@@ -128,3 +146,11 @@ class RequestsClient:
                 error=getattr(refusal, "error", None),
                 description=getattr(refusal, "description", None),
             ) from refusal
+
+
+def _authentication(app: Credentials | PublicApp) -> AuthBase:
+    if not isinstance(app, Credentials):
+        return NoSecret(app.client_id)
+    key = {**app.private_jwk, "kid": app.kid, "alg": "ES256"}
+    # FAPI 2.0: the audience is the issuer and not, as older clients have it, the token endpoint
+    return PrivateKeyJwt(app.client_id, key, aud=app.issuer)

@@ -27,6 +27,14 @@ class Refused(Exception):
         self.description = description
 
 
+class PublicApp(Struct, frozen=True, kw_only=True):
+    """What a client without a secret knows; the sandbox's file for the bank's own app has more in it."""
+
+    issuer: str
+    client_id: str
+    redirect_uri: str
+
+
 class ThirdParty(Protocol):
     """One configured client: it has read the metadata and holds the partner's key and a key for its proofs."""
 
@@ -44,12 +52,24 @@ class ThirdParty(Protocol):
         """Push an authorization request; the address to send the member to."""
         ...
 
+    async def begin(self, **parameters: str) -> str:
+        """The address to send the member to, with the request in it: how a public client asks."""
+        ...
+
     async def redeem(self, address: str, answer: str) -> dict[str, Any]:
         """The tokens for the answer with which the member came back from `address`."""
         ...
 
     async def refresh(self, token: dict[str, Any], **parameters: str) -> dict[str, Any]:
         """A new access token."""
+        ...
+
+    async def ask(self, **parameters: str) -> dict[str, Any]:
+        """Ask a member on the phone (CIBA)."""
+        ...
+
+    async def collect(self, asked: dict[str, Any]) -> dict[str, Any]:
+        """The tokens, when the member has approved."""
         ...
 
     async def introspect(self, token: str) -> dict[str, Any]:
@@ -61,4 +81,4 @@ class ThirdParty(Protocol):
         ...
 
 
-Configure = Callable[[Credentials], AbstractAsyncContextManager[ThirdParty]]
+Configure = Callable[[Credentials | PublicApp], AbstractAsyncContextManager[ThirdParty]]
