@@ -60,6 +60,7 @@ CREATE TABLE oauth_request (
     ended_at               timestamptz CHECK ((ended_at IS NULL) = (state = 'pushed'))
 );
 CREATE INDEX oauth_request_pushed_at ON oauth_request (pushed_at);
+CREATE INDEX oauth_request_open ON oauth_request (coalesce(expires_at, request_uri_expires_at)) WHERE state = 'pushed';
 GRANT SELECT, INSERT, DELETE ON oauth_request TO tessera_app;
 GRANT UPDATE (state, expires_at, ended_at) ON oauth_request TO tessera_app;
 
@@ -69,6 +70,7 @@ CREATE TABLE oauth_code (
     -- names everything that comes of this code: its revocation ends all of it
     origin     uuid        NOT NULL UNIQUE,
     client_id  text        NOT NULL,
+    consent_id uuid        NOT NULL REFERENCES oauth_consent,
     -- partners.oauth.model.CodeDocument
     document   jsonb       NOT NULL,
     issued_at  timestamptz NOT NULL,
@@ -76,6 +78,7 @@ CREATE TABLE oauth_code (
     used_at    timestamptz
 );
 CREATE INDEX oauth_code_issued_at ON oauth_code (issued_at);
+CREATE INDEX oauth_code_consent ON oauth_code (consent_id);
 GRANT SELECT, INSERT, DELETE ON oauth_code TO tessera_app;
 GRANT UPDATE (used_at) ON oauth_code TO tessera_app;
 
@@ -93,6 +96,7 @@ CREATE TABLE oauth_refresh (
     revoked_at timestamptz
 );
 CREATE INDEX oauth_refresh_used_at ON oauth_refresh (used_at);
+CREATE INDEX oauth_refresh_consent ON oauth_refresh (consent_id);
 GRANT SELECT, INSERT, DELETE ON oauth_refresh TO tessera_app;
 GRANT UPDATE (used_at, revoked_at) ON oauth_refresh TO tessera_app;
 

@@ -11,12 +11,14 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from kernel.calendar import business_date
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
+from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth import discovery, service
 from partners.oauth.exchange import GRANTS
 from partners.oauth.keys import Signer
-from partners.oauth.model import TokenIssued
+from partners.oauth.model import Consent, TokenIssued, TokenRefused
+from partners.oauth.sm2_keys import Sm2Signer
 from partners.oauth.token import RESOURCE_PATH, TOKEN_PATH, request_token
 
 # RFC 6749 §5.1
@@ -43,11 +45,27 @@ class TokenError(Struct, frozen=True, kw_only=True):
     error_description: str
 
 
+class Sm2KeyView(Struct, frozen=True, kw_only=True):
+    """A public key on the SM2 curve; coordinates in base64url, as in a JWK."""
+
+    serial_no: str
+    kty: str
+    crv: str
+    x: str
+    y: str
+
+
+class Sm2Keys(Struct, frozen=True, kw_only=True):
+    """The active key first, then those before it."""
+
+    keys: list[Sm2KeyView]
+
+
 class ConsentView(Struct, frozen=True, kw_only=True):
-    """What the member allows."""
+    """What the member allows under all its grants together."""
 
     scopes: list[str]
-    ends_on: Annotated[date, Meta(description="The last day.")]
+    ends_on: Annotated[date, Meta(description="The last day of the longest grant.")]
 
 
 class MemberView(Struct, frozen=True, kw_only=True):
@@ -91,6 +109,7 @@ async def issue_token(
     connection: NamedDependency[Connection],
     signer: NamedDependency[Signer],
     settings: NamedDependency[Settings],
+    sender: NamedDependency[Sender],
     vault: NamedDependency[Vault],
     base_url: NamedDependency[str],
     now: NamedDependency[datetime],
@@ -104,31 +123,45 @@ async def issue_token(
         signer=signer,
         base_url=base_url,
         livemode=settings.mode == "live",
+        sender=sender,
+        requests_per_minute=settings.token_requests_per_minute,
         vault=vault,
         grants=GRANTS,
         now=now,
     )
     if isinstance(outcome, TokenIssued):
-        answer = TokenAnswer(
-            access_token=outcome.access_token,
-            token_type=outcome.token_type,
-            expires_in=outcome.expires_in,
-            scope=outcome.scope,
-            refresh_token=outcome.refresh_token,
-            grant_id=outcome.grant_id,
-            authorization_details=outcome.authorization_details,
-        )
-        return Response(answer, status_code=200, headers=NO_STORE)
+        return Response(to_answer(outcome), status_code=200, headers=NO_STORE)
     error = TokenError(error=outcome.error, error_description=outcome.description)
-    return Response(error, status_code=outcome.status, headers=NO_STORE)
+    return Response(error, status_code=outcome.status, headers=refusal_headers(outcome))
+
+
+def refusal_headers(outcome: TokenRefused) -> dict[str, str]:
+    """The headers of a refusal."""
+    wait = outcome.retry_after_seconds
+    return NO_STORE if wait is None else {**NO_STORE, "Retry-After": str(wait)}
+
+
+def to_answer(issued: TokenIssued) -> TokenAnswer:
+    return TokenAnswer(
+        access_token=issued.access_token,
+        token_type=issued.token_type,
+        expires_in=issued.expires_in,
+        scope=issued.scope,
+        refresh_token=issued.refresh_token,
+        grant_id=issued.grant_id,
+        authorization_details=issued.authorization_details,
+    )
 
 
 @get(["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"], public=True)
 async def read_server_metadata(
-    signer: NamedDependency[Signer], base_url: NamedDependency[str]
+    signer: NamedDependency[Signer], base_url: NamedDependency[str], settings: NamedDependency[Settings]
 ) -> Response[dict[str, Any]]:
     """What the authorization server can do (RFC 8414)."""
-    return Response(discovery.describe_server(signer.issuer, base_url=base_url), headers=CACHEABLE)
+    metadata = discovery.describe_server(
+        signer.issuer, base_url=base_url, mtls_base_url=settings.mtls_base_url
+    )
+    return Response(metadata, headers=CACHEABLE)
 
 
 @get(
@@ -148,6 +181,13 @@ async def read_jwks(signer: NamedDependency[Signer]) -> Response[dict[str, Any]]
     return Response(signer.jwks(), headers=CACHEABLE)
 
 
+@get("/oauth2/sm2_keys", public=True)
+async def read_sm2_keys(sm2_signer: NamedDependency[Sm2Signer | None]) -> Response[Sm2Keys]:
+    """The public keys the bank signs answers with under TESSERA-SM2-WITH-SM3; none where the scheme is off."""
+    keys = [] if sm2_signer is None else sm2_signer.published
+    return Response(Sm2Keys(keys=[Sm2KeyView(**key) for key in keys]), headers=CACHEABLE)
+
+
 @get("/v1/members/{sub:str}", scope="members:read", level="A1", member_token=True)
 async def read_member(
     sub: FromPath[str],
@@ -159,11 +199,21 @@ async def read_member(
     """The link between the partner and a member, and what the member allows."""
     member = await subjects.resolve_one(connection, caller, sub, scope="members:read", now=now)
     bound_at = await service.find_bound_at(connection, partner_id=caller.partner_id, member=member)
-    consent = await service.find_consent(connection, partner_id=caller.partner_id, member=member, now=now)
+    consents = await service.list_consents(connection, partner_id=caller.partner_id, member=member, now=now)
     return MemberView(
         member=sub,
         since=business_date(bound_at),
-        consent=None if consent is None else ConsentView(scopes=consent.scopes, ends_on=consent.ends_on),
+        consent=_sum_up(consents),
+    )
+
+
+def _sum_up(consents: list[Consent]) -> ConsentView | None:
+    """What the member allows under all grants together."""
+    if not consents:
+        return None
+    return ConsentView(
+        scopes=sorted({scope for consent in consents for scope in consent.scopes}),
+        ends_on=max(consent.ends_on for consent in consents),
     )
 
 
@@ -200,6 +250,7 @@ routes = [
     read_server_metadata,
     read_resource_metadata,
     read_jwks,
+    read_sm2_keys,
     read_member,
     bind_customers,
 ]

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gateway.cli import (
     admin,
+    apps,
     arithmetic,
     books,
     campaigns,
@@ -15,11 +16,14 @@ from gateway.cli import (
     jobs,
     members,
     migration,
+    partners,
     points,
     redirects,
     rewards,
     sandbox,
     serving,
+    signatures,
+    signing_keys,
 )
 from kernel.errors import Refusal
 from kernel.migrate import MigrationError
@@ -33,9 +37,13 @@ COMMANDS = (
     migration,
     sandbox,
     admin,
+    signatures,
     books,
     jobs,
     members,
+    partners,
+    apps,
+    signing_keys,
     points,
     funders,
     campaigns,

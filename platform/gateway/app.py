@@ -25,7 +25,7 @@ import points.rewards.handlers
 from gateway import health
 from gateway import reference as reference_pages
 from gateway.bodies import BodyGuard
-from gateway.direct import DirectRoutes, direct_routes
+from gateway.direct import DirectRoutes, direct_paths
 from gateway.edge import Edge
 from gateway.openapi import build_document
 from gateway.problems import exception_handlers
@@ -36,11 +36,13 @@ from gateway.scopes import ScopeGuard
 from gateway.unit_of_work import UnitOfWork, provide_connection, provide_writer
 from kernel.caller import Caller, Subjects
 from kernel.pages import CursorSeal
+from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth.keys import Signer
 from partners.oauth.quote_terms import Quotes
 from partners.oauth.scopes import SCOPES
+from partners.oauth.sm2_keys import Sm2Signer
 from partners.offers.authorizing import OfferedQuotes
 
 ROUTES: list[Any] = [
@@ -69,7 +71,7 @@ def build_app(settings: Settings) -> Edge:
 
 def build_edge(runtime: Runtime, litestar: Litestar) -> Edge:
     """The routes behind the edge, the hottest of them by the direct way."""
-    app = DirectRoutes(litestar, runtime, direct_routes(litestar))
+    app = DirectRoutes(litestar, runtime, direct_paths(litestar, runtime))
     return Edge(app, runtime, batch_paths=batch_paths(litestar))
 
 
@@ -98,7 +100,9 @@ def describe(runtime: Runtime) -> dict[str, Any]:
     """The OpenAPI document of the routes."""
     described = build_litestar(runtime, openapi=OpenAPIConfig(title="Tessera", version="1"))
     scopes = {name: sentence.en for name, sentence in SCOPES.items()}
-    return build_document(described, base_url=runtime.base_url, scopes=scopes)
+    return build_document(
+        described, base_url=runtime.base_url, scopes=scopes, bank_code=runtime.settings.bank_code
+    )
 
 
 def batch_paths(litestar: Litestar) -> frozenset[str]:
@@ -123,6 +127,9 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
     def now(scope: Scope) -> datetime:
         return Passage.of(scope).now
 
+    def sender(scope: Scope) -> Sender:
+        return Passage.of(scope).sender
+
     def subjects() -> Subjects:
         return runtime.subjects
 
@@ -134,6 +141,9 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
 
     def signer() -> Signer:
         return runtime.signer
+
+    def sm2_signer() -> Sm2Signer | None:
+        return runtime.sm2_signer
 
     def settings() -> Settings:
         return runtime.settings
@@ -157,10 +167,12 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
     given: dict[str, Callable[..., object]] = {
         "caller": caller,
         "now": now,
+        "sender": sender,
         "subjects": subjects,
         "vault": vault,
         "cursors": cursors,
         "signer": signer,
+        "sm2_signer": sm2_signer,
         "settings": settings,
         "base_url": base_url,
         "quotes": quotes,

@@ -9,6 +9,8 @@ from typing import Any
 
 from litestar import Litestar
 
+from gateway.api_ids import find_api_id
+from gateway.openapi_oauth import finish_oauth
 from kernel.pages import LIMIT_MAX
 
 SCHEMAS = "#/components/schemas/"
@@ -65,6 +67,11 @@ PROOF = {
     "schema": {"type": "string"},
 }
 
+#: not as parameters: what they hold depends on everything else in the request, no generator could make them up
+SIGNATURES = {
+    "fapi": "RFC 9421 with the tag fapi-2-request: Content-Digest, Signature-Input, Signature.",
+    "sm2": "TESSERA-SM2-WITH-SM3: Tessera-Signature.",
+}
 
 INTRODUCTION = (
     "A bank's open partner platform: points, membership tiers and instalments in partners' own scenes. "
@@ -87,33 +94,10 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Health", "Is it alive, is it ready, what does a code mean.", ("/livez", "/readyz", "/problems")),
 )
 
-TOKEN_FORM = {
-    "type": "object",
-    "required": ["grant_type", "client_assertion_type", "client_assertion"],
-    "properties": {
-        "grant_type": {"type": "string", "const": "client_credentials"},
-        "client_assertion_type": {
-            "type": "string",
-            "const": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-        },
-        "client_assertion": {"type": "string", "description": "private_key_jwt; `aud` is the issuer."},
-        "scope": {
-            "type": "string",
-            "description": "Scopes separated by spaces; all of the app's by default.",
-        },
-        "resource": {"type": "string", "format": "uri"},
-    },
-}
 
-TOKEN_ERROR = {
-    "type": "object",
-    "description": "RFC 6749 §5.2.",
-    "required": ["error"],
-    "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
-}
-
-
-def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str]) -> dict[str, Any]:
+def build_document(
+    litestar: Litestar, *, base_url: str, scopes: dict[str, str], bank_code: str
+) -> dict[str, Any]:
     """The finished document."""
     document: dict[str, Any] = litestar.openapi_schema.to_schema()
     document["servers"] = [{"url": base_url}]
@@ -123,7 +107,14 @@ def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str])
         "dpop": {
             "type": "oauth2",
             "description": "RFC 9068 access token, bound by DPoP (RFC 9449), got with private_key_jwt (RFC 7523).",
-            "flows": {"clientCredentials": {"tokenUrl": f"{base_url}/oauth2/token", "scopes": scopes}},
+            "flows": {
+                "clientCredentials": {"tokenUrl": f"{base_url}/oauth2/token", "scopes": scopes},
+                "authorizationCode": {
+                    "authorizationUrl": f"{base_url}/oauth2/authorize",
+                    "tokenUrl": f"{base_url}/oauth2/token",
+                    "scopes": scopes,
+                },
+            },
         }
     }
     document["info"] |= {
@@ -144,7 +135,8 @@ def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str])
             handler = handlers[method, path]
             _describe_operation(operation, handler, path)
             _finish_operation(operation, handler.opt)
-    _finish_token_endpoint(document["paths"]["/oauth2/token"]["post"])
+            _identify(operation, handler.opt, method=method, path=path, bank_code=bank_code)
+    finish_oauth(document["paths"], PROOF)
     names = {name: _short(name) for name in components["schemas"]}
     components["schemas"] = {names[name]: schema for name, schema in components["schemas"].items()}
     return {key: _cleaned(value, names) for key, value in document.items()}
@@ -166,7 +158,7 @@ def _describe_operation(operation: dict[str, Any], handler: Any, path: str) -> N
     if more:
         operation["description"] = " ".join(more.split())
     operation["operationId"] = handler.handler_name + (
-        "_at_path" if path.endswith("protected-resource/v1") else ""
+        "_at_path" if path.endswith(("protected-resource/v1", "openid-configuration")) else ""
     )
     operation["tags"] = [section_of(path)]
 
@@ -208,18 +200,17 @@ def _finish_operation(operation: dict[str, Any], opt: dict[str, Any]) -> None:
         parameters.append(IDEMPOTENCY_KEY)
 
 
-def _finish_token_endpoint(operation: dict[str, Any]) -> None:
-    """It speaks RFC 6749: a form comes in, refusals have the OAuth shape."""
-    operation["requestBody"] = {
-        "required": True,
-        "content": {"application/x-www-form-urlencoded": {"schema": TOKEN_FORM}},
-    }
-    operation["parameters"] = [PROOF]
-    for status in ("400", "401"):
-        operation["responses"][status] = {
-            "description": "No token (RFC 6749 §5.2).",
-            "content": {"application/json": {"schema": TOKEN_ERROR}},
-        }
+def _identify(
+    operation: dict[str, Any], opt: dict[str, Any], *, method: str, path: str, bank_code: str
+) -> None:
+    """JR/T 0185: level and unified identifier; a write of A2 may have to be signed."""
+    api_id = find_api_id(method, path)
+    if "level" not in opt or api_id is None:
+        return
+    operation["x-security-level"] = opt["level"]
+    operation["x-u-api-id"] = api_id.written(bank_code)
+    if opt["level"] == "A2" and method != "get":
+        operation["x-request-signature"] = SIGNATURES
 
 
 def _short(name: str) -> str:

@@ -91,7 +91,10 @@ class Bank:
                 now=now,
             )
             granted = scopes or ("members:read", "points:earn")
-            app = await registry.register_app(connection, partner_id=partner_id, scopes=granted, now=now)
+            # The suite's plan has no signed messages.
+            app = await registry.register_app(
+                connection, partner_id=partner_id, scopes=granted, request_signature="optional", now=now
+            )
             client = PartnerClient(client_id=app.client_id, issuer=ISSUER, alg=alg)
             await registry.add_key(connection, app_id=app.id, jwk=client.public_jwk, now=now)
             if redirect_uri is not None:

@@ -25,6 +25,7 @@ from kernel.calendar import business_date
 from kernel.caller import Caller, MemberRef
 from kernel.clock import DatabaseClock
 from kernel.database import Connection, Pool, open_pool, transaction
+from kernel.sender import Sender
 from kernel.settings import Secret, Settings
 from kernel.supervisor import Endpoints
 from kernel.vault import generate_ring
@@ -32,6 +33,7 @@ from partners.oauth.model import Authenticated
 from partners.oauth.scopes import SCOPES
 from partners.oauth.service import grant_consent, subject_for
 from partners.registry import service as registry
+from partners.registry.model import Client
 from points.membership.service import enrol_members
 
 T = TypeVar("T")
@@ -41,6 +43,8 @@ BASE_URL = "http://127.0.0.1:8080"
 #: the pool of the gateway; only its sessions are killed
 GATEWAY = "tessera"
 RETRIES_MAX = 200
+#: a kind of points that others may become
+MALL = "mall"
 
 
 class StandingClock(DatabaseClock):
@@ -64,12 +68,35 @@ class Believer:
         self.callers: dict[str, Caller] = {}
 
     async def authenticate(
-        self, *, method: str, path: str, authorization: list[str], proofs: list[str], now: datetime
+        self,
+        *,
+        method: str,
+        path: str,
+        authorization: list[str],
+        proofs: list[str],
+        sender: Sender,
+        now: datetime,
     ) -> Authenticated:
         """The seam at which partners.oauth.access is joined."""
         (name,) = authorization
+        caller = self.callers[name]
+        client = Client(
+            app_id=caller.app_id,
+            partner_id=caller.partner_id,
+            client_id=name,
+            app_status="active",
+            partner_status="live",
+            epoch=1,
+            scopes=sorted(caller.scopes),
+            rate_per_second=1_000_000,
+            burst=1_000_000,
+            keys={},
+            dpop_nonce_required=False,
+            request_signature="optional",
+        )
         return Authenticated(
-            caller=self.callers[name],
+            caller=caller,
+            client=client,
             proof_scope=name,
             proof_jti=uuid4().hex,
             proof_expires_at=now + timedelta(seconds=60),

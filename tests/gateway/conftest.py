@@ -18,6 +18,7 @@ from kernel.settings import Secret, Settings
 from kernel.vault import generate_ring
 from partners.oauth.scopes import SCOPES
 from partners.registry import service as registry
+from partners.registry.model import RequestSignature
 
 logs.configure("error")
 
@@ -61,16 +62,30 @@ async def http(edge: Edge) -> AsyncGenerator[httpx.AsyncClient, None]:
 class Register(Protocol):
     """Registers a live partner with one app and one key."""
 
-    async def __call__(self, *scopes: str, per_second: int = 1_000, burst: int = 5_000) -> PartnerClient: ...
+    async def __call__(
+        self,
+        *scopes: str,
+        per_second: int = 1_000,
+        burst: int = 5_000,
+        strict: bool = False,
+        request_signature: RequestSignature = "optional",
+    ) -> PartnerClient: ...
 
 
 @pytest.fixture
 def register(runtime: Runtime, http: httpx.AsyncClient) -> Register:
     """Partners as many as a test wants."""
 
-    async def register(*scopes: str, per_second: int = 1_000, burst: int = 5_000) -> PartnerClient:
-        credentials = await _register(runtime, list(scopes), per_second, burst)
-        return PartnerClient(credentials, http=http, deadline_seconds=5.0)
+    async def register(
+        *scopes: str,
+        per_second: int = 1_000,
+        burst: int = 5_000,
+        strict: bool = False,
+        request_signature: RequestSignature = "optional",
+    ) -> PartnerClient:
+        credentials = await _register(runtime, list(scopes), per_second, burst, strict, request_signature)
+        signs = request_signature == "fapi"
+        return PartnerClient(credentials, http=http, deadline_seconds=5.0, sign_requests=signs)
 
     return register
 
@@ -81,7 +96,20 @@ async def partner(register: Register) -> PartnerClient:
     return await register(*sorted(SCOPES))
 
 
-async def _register(runtime: Runtime, scopes: list[str], per_second: int, burst: int) -> Credentials:
+@pytest.fixture
+async def strict_partner(register: Register) -> PartnerClient:
+    """A partner of the strict kind, as registration makes them: it signs its writes with a nonce, and must."""
+    return await register(*sorted(SCOPES), strict=True, request_signature="fapi")
+
+
+async def _register(
+    runtime: Runtime,
+    scopes: list[str],
+    per_second: int,
+    burst: int,
+    strict: bool,
+    request_signature: RequestSignature,
+) -> Credentials:
     key = SigningKey.generate()
     now = runtime.clock.now()
     async with transaction(runtime.pool) as connection:
@@ -96,7 +124,14 @@ async def _register(runtime: Runtime, scopes: list[str], per_second: int, burst:
             now=now,
         )
         app = await registry.register_app(
-            connection, partner_id=partner_id, scopes=scopes, rate_per_second=per_second, burst=burst, now=now
+            connection,
+            partner_id=partner_id,
+            scopes=scopes,
+            rate_per_second=per_second,
+            burst=burst,
+            dpop_nonce_required=strict,
+            request_signature=request_signature,
+            now=now,
         )
         await registry.add_key(
             connection, app_id=app.id, jwk=key.public_jwk | {"kid": "test", "alg": "ES256"}, now=now
