@@ -27,20 +27,17 @@ Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
 
 JSON = (b"content-type", b"application/json")
 
-_ASSERTION_USED = TokenRefused(
-    status=401, error="invalid_client", description="client_assertion: its jti was used before"
-)
 _PROOF_USED = TokenRefused(
     status=400, error="invalid_dpop_proof", description="DPoP proof: its jti was used before"
 )
 
 
-class Changed:
-    """The client is not what it was when its request was examined; nothing was used up."""
+class LongWay:
+    """The endpoint itself is to answer: the client is not what it was, or its assertion was used before, a failure to count."""
 
 
 #: None for whom a token is signed
-Outcome = TokenRefused | Changed | None
+Outcome = TokenRefused | LongWay | None
 
 
 class TokenDesk:
@@ -69,7 +66,7 @@ class TokenDesk:
         if examined is None:
             return None
         refused = await self._batcher.submit(examined)
-        if isinstance(refused, Changed):
+        if isinstance(refused, LongWay):
             return None
         if refused is not None:
             error = TokenError(error=refused.error, error_description=refused.description)
@@ -95,20 +92,22 @@ class TokenDesk:
                 one for one in examined if present.get(one.request.client.client_id) == one.request.client
             ]
             outcomes = await self._use_up(connection, same)
-        return [outcomes.get(id(each), Changed()) for each in examined]
+        return [outcomes.get(id(each), LongWay()) for each in examined]
 
-    async def _use_up(
-        self, connection: Connection, examined: Sequence[Examined]
-    ) -> dict[int, TokenRefused | None]:
+    async def _use_up(self, connection: Connection, examined: Sequence[Examined]) -> dict[int, Outcome]:
         if not examined:
             return {}
         ids = {one.id_hash: one.expires_at for each in examined for one in (each.assertion, each.proof)}
         now = max(each.request.now for each in examined)
-        requests = Counter(_subject(each) for each in examined)
-        fresh, counted = await use_each_once_counted(connection, ids, requests, now=now)
+        subjects = {each.assertion.id_hash: _subject(each) for each in examined}
+        fresh, counted = await use_each_once_counted(connection, ids, subjects, now=now)
+        requests = Counter(subject for id_hash, subject in subjects.items() if id_hash in fresh)
         before = {subject: counted[subject] - number for subject, number in requests.items()}
-        outcomes: dict[int, TokenRefused | None] = {}
+        outcomes: dict[int, Outcome] = {}
         for each in examined:
+            if each.assertion.id_hash not in fresh:
+                outcomes[id(each)] = LongWay()
+                continue
             before[_subject(each)] += 1
             outcomes[id(each)] = self._judge(each, fresh, before[_subject(each)], now)
             fresh -= {each.assertion.id_hash, each.proof.id_hash}
@@ -118,8 +117,6 @@ class TokenDesk:
         self, examined: Examined, fresh: set[bytes], requests: int, now: datetime
     ) -> TokenRefused | None:
         """In the order of the long way."""
-        if examined.assertion.id_hash not in fresh:
-            return _ASSERTION_USED
         if requests > self._runtime.settings.token_requests_per_minute:
             return too_many_requests(now).outcome()
         return None if examined.proof.id_hash in fresh else _PROOF_USED

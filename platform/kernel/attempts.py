@@ -18,7 +18,8 @@ WINDOW = timedelta(minutes=1)
 #: a limit is counted in steps of a thousandth
 STEPS = 1_000
 
-# The identifier is used up and the request counted in one trip. Who does not count itself reads what others counted.
+# The identifier is used up and the request counted in one trip. Who does not count itself reads what others counted. A copy
+# is nobody's request: who has caught an assertion must not use up its client's minute with it.
 USE_ONCE_COUNTED = """
 WITH used AS (
     INSERT INTO kernel_one_time_id (id_hash, expires_at)
@@ -27,7 +28,7 @@ WITH used AS (
     RETURNING true
 ), counted AS (
     INSERT INTO kernel_attempt AS a (subject, window_at, requests)
-    SELECT $3, $4, $5::bigint WHERE $5::bigint > 0
+    SELECT $3, $4, $5::bigint WHERE $5::bigint > 0 AND EXISTS (SELECT FROM used)
     ON CONFLICT (subject, window_at) DO UPDATE SET requests = a.requests + $5::bigint
     RETURNING requests
 )
@@ -45,7 +46,10 @@ WITH used AS (
     RETURNING id_hash
 ), counted AS (
     INSERT INTO kernel_attempt AS a (subject, window_at, requests)
-    SELECT c.subject, $5, c.requests FROM unnest($3::bytea[], $4::bigint[]) AS c (subject, requests) ORDER BY c.subject
+    SELECT c.subject, $5, count(*)
+      FROM unnest($3::bytea[], $4::bytea[]) AS c (id_hash, subject) JOIN used USING (id_hash)
+     GROUP BY c.subject
+     ORDER BY c.subject
     ON CONFLICT (subject, window_at) DO UPDATE SET requests = a.requests + EXCLUDED.requests
     RETURNING subject, requests
 )
@@ -115,27 +119,25 @@ async def use_once_counted(
 
 
 async def use_each_once_counted(
-    connection: Connection, ids: Mapping[bytes, datetime], requests: Mapping[str, int], *, now: datetime
+    connection: Connection, ids: Mapping[bytes, datetime], subjects: Mapping[bytes, str], *, now: datetime
 ) -> tuple[set[bytes], dict[str, int]]:
-    """Those of `ids` seen for the first time, and each subject's requests of this minute with these `requests` added."""
+    """Those of `ids` seen for the first time, and the requests of this minute of the subjects these count for."""
     if not ids:
         return set(), {}
-    subjects = {sha256("attempt", subject): subject for subject in requests}
+    names = {subject: sha256("attempt", subject) for subject in subjects.values()}
     records = await connection.fetch(
         USE_EACH_ONCE_COUNTED,
         list(ids.keys()),
         list(ids.values()),
-        list(subjects),
-        [requests[subject] for subject in subjects.values()],
+        list(subjects.keys()),
+        [names[subject] for subject in subjects.values()],
         window_of(now),
     )
     fresh = {record["id_hash"] for record in records if record["id_hash"] is not None}
     counted = {
-        subjects[record["subject"]]: int(record["requests"])
-        for record in records
-        if record["subject"] is not None
+        record["subject"]: int(record["requests"]) for record in records if record["subject"] is not None
     }
-    return fresh, counted
+    return fresh, {subject: counted[name] for subject, name in names.items() if name in counted}
 
 
 async def count(

@@ -144,34 +144,38 @@ async def test_counts_are_dropped_when_their_minute_is_long_over(strict: Runtime
         assert await attempts.forget_attempts(connection, now=now + timedelta(minutes=10)) == 1
 
 
-async def test_no_identifier_passes_twice_however_much_is_counted(strict: Runtime, now: datetime) -> None:
-    async def use() -> tuple[bool, bool]:
+@pytest.mark.parametrize(("identifiers", "firsts", "in_time"), [(1, 1, 50), (50, 50, 10)])
+async def test_no_identifier_passes_twice_and_every_first_one_is_counted(
+    strict: Runtime, now: datetime, identifiers: int, firsts: int, in_time: int
+) -> None:
+    async def use(n: int) -> tuple[bool, bool]:
         async with transaction(strict.pool) as connection:
             return await attempts.use_once_counted(
                 connection,
                 scope="assertion:x",
-                identifier="one",
+                identifier=f"{identifiers}-{n % identifiers}",
                 expires_at=now + timedelta(minutes=1),
                 subject="client:x",
                 limit=10,
                 now=now,
             )
 
-    answers = await asyncio.gather(*(use() for _ in range(50)))
-    assert sum(first for first, _ in answers) == 1
-    assert sum(within for _, within in answers) == 10
+    answers = await asyncio.gather(*(use(n) for n in range(50)))
+    assert sum(first for first, _ in answers) == firsts
+    assert sum(within for _, within in answers) == in_time
 
 
 async def test_a_batch_is_counted_with_its_identifiers(strict: Runtime, now: datetime) -> None:
-    ids = {bytes([n]) * 32: now + timedelta(minutes=1) for n in range(3)}
-
-    async def use() -> tuple[set[bytes], dict[str, int]]:
+    async def use(batch: int) -> tuple[set[bytes], dict[str, int]]:
+        names = [bytes([batch, n]) * 16 for n in range(4)]
+        subjects = {names[0]: "client:a", names[1]: "client:a", names[2]: "client:b"}
+        ids = dict.fromkeys(names, now + timedelta(minutes=1))
         async with transaction(strict.pool) as connection:
-            return await attempts.use_each_once_counted(
-                connection, ids, {"client:a": 2, "client:b": 1}, now=now
-            )
+            return await attempts.use_each_once_counted(connection, ids, subjects, now=now)
 
-    answers = await asyncio.gather(*(use() for _ in range(20)))
-    assert sum(len(fresh) for fresh, _ in answers) == 3
+    answers = await asyncio.gather(*(use(batch) for batch in range(20)))
+    copies = await asyncio.gather(*(use(batch) for batch in range(20)))
+    assert sum(len(fresh) for fresh, _ in answers) == 80
     assert sorted(counted["client:a"] for _, counted in answers) == list(range(2, 42, 2))
     assert sorted(counted["client:b"] for _, counted in answers) == list(range(1, 21))
+    assert copies == [(set(), {})] * 20

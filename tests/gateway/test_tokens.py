@@ -9,12 +9,14 @@ from urllib.parse import urlencode
 import httpx
 import jwt
 import pytest
+from msgspec import structs
 
 from gateway.app import batch_paths, build_edge, build_litestar
 from gateway.client import ASSERTION_TYPE, PartnerClient
 from gateway.edge import Edge
 from gateway.runtime import Runtime
 from kernel import attempts
+from kernel.attempts import address_subject
 from kernel.clock import DatabaseClock
 from kernel.database import Connection
 from kernel.settings import Settings
@@ -228,3 +230,43 @@ async def test_a_client_is_counted_on_the_short_way(
     refused = [answer for answer in answers if answer.status_code == 429]
     assert {answer.json()["error"] for answer in refused} == {"temporarily_unavailable"}
     assert all(answer.headers["retry-after"] for answer in refused)
+
+
+@pytest.mark.parametrize("short", [True, False], ids=["short way", "long way"])
+async def test_a_replayed_assertion_is_the_failure_of_whoever_sent_it(
+    ways: list[Edge], runtime: Runtime, stillness: None, shop: PartnerClient, short: bool
+) -> None:
+    edge = ways[0] if short else ways[1]
+    assertion = shop.make_assertion()
+    async with runtime.pool.acquire() as connection:
+        address = address_subject("127.0.0.1")
+        before = await attempts.count(connection, address, now=runtime.clock.now())
+        await ask(edge, shop, client_assertion=assertion)
+        await ask(edge, shop, client_assertion=assertion)
+        after = await attempts.count(connection, address, now=runtime.clock.now())
+
+    assert after.failures - before.failures == 1
+
+
+@pytest.mark.parametrize("together", [False, True], ids=["one by one", "together"])
+@pytest.mark.parametrize("short", [True, False], ids=["short way", "long way"])
+async def test_copies_of_an_assertion_are_not_counted_as_the_clients_requests(
+    settings: Settings, shop: PartnerClient, short: bool, together: bool
+) -> None:
+    # Whoever has caught one could otherwise lock its client out.
+    runtime = Runtime(structs.replace(settings, token_requests_per_minute=1_999))
+    async with runtime.open():
+        runtime.clock = StillClock(runtime.clock.now())
+        litestar = build_litestar(runtime, openapi=None)
+        edge = build_edge(runtime, litestar)
+        if not short:
+            edge = Edge(cast(Any, litestar), runtime, batch_paths=batch_paths(litestar))
+        assertion = shop.make_assertion()
+        copies = [ask(edge, shop, client_assertion=assertion) for _ in range(4)]
+        answers = await asyncio.gather(*copies) if together else [await copy for copy in copies]
+        async with runtime.pool.acquire() as connection:
+            subject = f"client:{shop.credentials.client_id}"
+            counted = await attempts.count(connection, subject, now=runtime.clock.now())
+
+    assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401]
+    assert counted.requests == 1
