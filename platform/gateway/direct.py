@@ -28,7 +28,7 @@ from gateway.scopes import check_scope
 from gateway.signing import check_signed
 from gateway.tokens import TokenDesk
 from gateway.unit_of_work import Desk, Work, keyed_request
-from kernel.database import AWAY, DatabaseBusy
+from kernel.database import BUSY, DatabaseBusy
 from kernel.errors import Refusal
 from kernel.idempotency import AnsweredBefore
 from partners.oauth.token import TOKEN_PATH
@@ -176,14 +176,11 @@ def _refused(failure: Exception, label: str, passage: Passage) -> Reply:
             return _rendered(failure, passage)
         case asyncpg.DataError():
             return _rendered(ValueNotStorable(), passage)
-        case _ if isinstance(failure, _BUSY):
+        case _ if isinstance(failure, BUSY):
             log.warning("database_busy", route=label, error=type(failure).__name__)
             return _rendered(DatabaseBusy(), passage)
     log.error("request_failed", request_id=passage.request_id, route=label, exc_info=failure)
     return _rendered(InternalError(), passage)
-
-
-_BUSY = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError, *AWAY)
 
 
 def direct_routes(litestar: Litestar) -> list[DirectRoute]:

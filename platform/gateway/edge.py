@@ -23,7 +23,7 @@ from gateway.replays import ReadProofs
 from gateway.requests import Fields, OneTimeProof, Passage, read_fields
 from gateway.runtime import Runtime
 from gateway.signing import Signing
-from kernel.database import AWAY, DatabaseBusy, transaction
+from kernel.database import AWAY, BUSY, DatabaseBusy, transaction
 from kernel.errors import Exhausted, Refusal, Unavailable
 from kernel.ids import new_id, to_wire
 from kernel.one_time import use_once
@@ -104,7 +104,7 @@ class Edge:
             return
         except Refusal as refusal:
             await exit_.refuse(refusal)
-        except AWAY as failure:
+        except BUSY as failure:
             if exit_.status:
                 raise
             # before the route: whoever asks was looked up, or the proof of a read used up

@@ -18,7 +18,7 @@ from msgspec import Struct
 
 from gateway.requests import Passage
 from kernel.caller import InsufficientScope
-from kernel.database import AWAY, DatabaseBusy
+from kernel.database import BUSY, DatabaseBusy
 from kernel.errors import (
     Absent,
     Exhausted,
@@ -84,9 +84,7 @@ def exception_handlers() -> ExceptionHandlersMap:
             request, BodyMalformed()
         ),  # nested beyond the decoder's depth
         asyncpg.DataError: lambda request, _: answer_refusal(request, ValueNotStorable()),
-        asyncpg.LockNotAvailableError: answer_busy,
-        asyncpg.TransactionRollbackError: answer_busy,  # a deadlock was ended at our cost
-        **dict.fromkeys(AWAY, answer_busy),
+        **dict.fromkeys(BUSY, answer_busy),
         Exception: answer_failure,
     }
 

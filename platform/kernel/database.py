@@ -44,6 +44,8 @@ AWAY = (
     asyncpg.InsufficientResourcesError,
     asyncpg.IdleInTransactionSessionTimeoutError,
 )
+#: besides: a lock that did not come in time, a deadlock that was ended at our cost
+BUSY = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError, *AWAY)
 
 
 class DatabaseBusy(Unavailable):

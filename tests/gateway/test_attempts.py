@@ -179,3 +179,21 @@ async def test_a_batch_is_counted_with_its_identifiers(strict: Runtime, now: dat
     assert sorted(counted["client:a"] for _, counted in answers) == list(range(2, 42, 2))
     assert sorted(counted["client:b"] for _, counted in answers) == list(range(1, 21))
     assert copies == [(set(), {})] * 20
+
+
+async def test_a_count_that_cannot_be_made_in_time_answers_503(
+    settings: Settings, partner: PartnerClient
+) -> None:
+    runtime = Runtime(structs.replace(settings, lock_timeout_ms=50))
+    async with runtime.open():
+        edge = build_edge(runtime, build_litestar(runtime, openapi=None))
+        transport = httpx.ASGITransport(app=cast(Any, edge), raise_app_exceptions=False)
+        async with (
+            httpx.AsyncClient(transport=transport, base_url=runtime.base_url) as client,
+            transaction(runtime.pool) as connection,
+        ):
+            for minute in (timedelta(), timedelta(minutes=1)):
+                moment = runtime.clock.now() + minute
+                await attempts.count(connection, address_subject(HERE), requests=1, now=moment)
+            answer = await ask(client, partner)
+    assert (answer.status_code, answer.json()["code"]) == (503, "database_busy")
