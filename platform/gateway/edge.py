@@ -18,7 +18,7 @@ import structlog
 
 from gateway.limits import Limit, Verdict
 from gateway.metrics import observe_request
-from gateway.problems import BodyTooLarge, InternalError, RequestMalformed, render
+from gateway.problems import BodyTooLarge, InternalError, RequestMalformed, RouteUnknown, render
 from gateway.replays import ReadProofs
 from gateway.requests import Fields, OneTimeProof, Passage, read_fields
 from gateway.runtime import Runtime
@@ -155,6 +155,10 @@ class Edge:
     async def _identify(self, scope: Scope, fields: Fields, passage: Passage, exit_: "_Exit") -> None:
         """Partner routes need a proved caller, everything else is counted by address."""
         path: str = scope["path"]
+        if "//" in path:
+            # The router would find its way; but what a path begins with decides how it is proved and counted.
+            await self._count(passage.sender.network(), ANONYMOUS_LIMIT, exit_)
+            raise RouteUnknown
         if not path.startswith(PARTNER_PREFIXES):
             if path == ALIVE_PATH:
                 return  # asks nobody, not even Redis

@@ -181,6 +181,24 @@ async def test_a_batch_is_counted_with_its_identifiers(strict: Runtime, now: dat
     assert copies == [(set(), {})] * 20
 
 
+@pytest.mark.parametrize("path", ["//oauth2/token", "/%2Foauth2/token", "///oauth2//token"])
+async def test_another_spelling_of_the_path_is_no_way_around_the_count(
+    strict: Runtime, web: httpx.AsyncClient, partner: PartnerClient, path: str
+) -> None:
+    async with transaction(strict.pool) as connection:
+        for minute in (timedelta(), timedelta(minutes=1)):
+            moment = strict.clock.now() + minute
+            await attempts.count(connection, address_subject(HERE), failures=5, now=moment)
+    form = {
+        "grant_type": "client_credentials",
+        "client_assertion_type": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
+        "client_assertion": partner.make_assertion(),
+    }
+    headers = {"dpop": partner.make_proof("POST", TOKEN)}
+    answer = await web.post(f"{strict.base_url}{path}", data=form, headers=headers)
+    assert (answer.status_code, answer.json().get("code")) == (404, "route_unknown")
+
+
 async def test_a_count_that_cannot_be_made_in_time_answers_503(
     settings: Settings, partner: PartnerClient
 ) -> None:
