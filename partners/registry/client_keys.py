@@ -14,6 +14,7 @@ from kernel.audit import AuditRecord
 from kernel.database import Connection
 from kernel.errors import Absent, Conflict
 from partners.registry import jwks_queries, queries
+from partners.registry.jwk import read_jwk
 from partners.registry.model import App, Key
 from partners.registry.rules import (
     KeyMoveNotAllowed,
@@ -94,20 +95,32 @@ async def revoke_key(
         raise Absent
     if key is not None and key.status == "revoked":
         raise KeyMoveNotAllowed(present="revoked", wanted="revoked")
-    others = [known for known in registered if known.kid != kid and is_usable(known, now=now)]
+    # It is the key that is stolen, whatever else it is called.
+    same = _names(fetched[kid] if key is None else key.jwk, registered, fetched)
+    others = [known for known in registered if known.kid not in same and is_usable(known, now=now)]
     usable = key is None or is_usable(key, now=now)
-    if usable and not (last or others or fetched.keys() - {kid} or app.certificate_subject):
+    if usable and not (last or others or fetched.keys() - same or app.certificate_subject):
         raise LastUsableKey
     if key is None:
         await queries.insert_key(connection, app_id, kid=kid, jwk=fetched[kid], status="revoked", now=now)
-    else:
-        moved = await queries.move_key(connection, app_id, kid, present=key.status, wanted="revoked", now=now)
-        assert moved, "the app's row is locked"
-    await jwks_queries.drop_key(connection, app_id, kid)
+    for known in registered:
+        if known.kid in same and known.status != "revoked":
+            moved = await queries.move_key(
+                connection, app_id, known.kid, present=known.status, wanted="revoked", now=now
+            )
+            assert moved, "the app's row is locked"
+    await jwks_queries.drop_keys(connection, app_id, sorted(same))
     if key is None or key.status != "pending":
         await queries.raise_epoch(connection, app_id, now=now)
     await _tell(connection, app, "key.revoked", {"kid": kid}, reason=reason, actor=actor, now=now)
     return await _find(connection, app_id, kid)
+
+
+def _names(jwk: Mapping[str, Any], registered: Sequence[Key], fetched: Mapping[str, Any]) -> set[str]:
+    """Every kid under which this key is known."""
+    known = {key.kid: key.jwk for key in registered} | dict(fetched)
+    wanted = read_jwk(jwk).thumbprint
+    return {kid for kid, one in known.items() if read_jwk(one).thumbprint == wanted}
 
 
 async def _lock(connection: Connection, app_id: UUID) -> tuple[App, Sequence[Key]]:

@@ -1,5 +1,6 @@
 """Every statement on the fetched keys of apps."""
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 from uuid import UUID
@@ -28,7 +29,7 @@ UPDATE registry_jwks SET keys = $3, fetched_at = $4, failure = NULL WHERE app_id
 
 STORE_FAILURE = "UPDATE registry_jwks SET failure = $3 WHERE app_id = $1 AND jwks_uri = $2"
 
-DROP_KEY = "UPDATE registry_jwks SET keys = keys - $2::text WHERE app_id = $1"
+DROP_KEYS = "UPDATE registry_jwks SET keys = keys - $2::text[] WHERE app_id = $1"
 
 
 async def find_keys(connection: Connection, app_id: UUID) -> dict[str, Any]:
@@ -56,6 +57,6 @@ async def store_failure(connection: Connection, app_id: UUID, jwks_uri: str, fai
     await connection.execute(STORE_FAILURE, app_id, jwks_uri, failure)
 
 
-async def drop_key(connection: Connection, app_id: UUID, kid: str) -> None:
-    """Forget one key of the copy."""
-    await connection.execute(DROP_KEY, app_id, kid)
+async def drop_keys(connection: Connection, app_id: UUID, kids: Sequence[str]) -> None:
+    """Forget these keys of the copy."""
+    await connection.execute(DROP_KEYS, app_id, kids)

@@ -259,3 +259,17 @@ async def test_ssrf_row_14_the_connection_goes_to_the_address_that_was_checked(
     fetcher = KeyFetcher(pool, outside, loopback=True, resolver=rebinding)
     assert await fetcher.refresh(await look_up(pool, app), "a", now=instant)
     assert (asked, publisher.asked) == (["127.0.0.1"], 1)
+
+
+@pytest.mark.parametrize("kid", ["a", "the same", "registered"])
+async def test_a_revoked_key_is_gone_under_every_name(
+    pool: Pool, fetcher: KeyFetcher, publisher: Publisher, app: App, instant: datetime, kid: str
+) -> None:
+    async with transaction(pool) as connection:
+        await service.add_key(connection, app_id=app.id, jwk=KEY | {"kid": "registered"}, now=instant)
+    publisher.keys = [KEY, KEY | {"kid": "the same"}, OTHER]
+    await fetcher.refresh(await look_up(pool, app), "a", now=instant)
+    assert set((await look_up(pool, app)).keys) == {"a", "b", "the same", "registered"}
+    async with transaction(pool) as connection:
+        await client_keys.revoke_key(connection, app_id=app.id, kid=kid, actor="app:test", now=instant)
+    assert set((await look_up(pool, app)).keys) == {"b"}
