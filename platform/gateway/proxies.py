@@ -5,12 +5,12 @@ header that the proxies maintain is read: the other would be the client's own in
 """
 
 import base64
-import binascii
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
+from itertools import islice
 from typing import Any
 
 from cryptography import x509
@@ -25,9 +25,14 @@ Address = IPv4Address | IPv6Address
 
 CERTIFICATE_BYTES = 8_192
 HOPS_MAX = 16
+#: how many are looked at for the beginning of an element
+COMMAS_MAX = 64
 # An address as forwarding headers write it, with or without a port (RFC 7239 §6).
 _NODE = re.compile(r"\s*(?:\[([0-9A-Fa-f:.]+)\]|([0-9.]+)|([0-9A-Fa-f:.]+))(?::[0-9]{1,5})?\s*", re.ASCII)
-_FOR = re.compile(r'(?:^|;)\s*for\s*=\s*"?([^";]*)"?\s*(?:;|$)', re.IGNORECASE | re.ASCII)
+# RFC 7239 §4, but for the node's colons and brackets, which some proxies leave unquoted.
+_PAIR = r'\s*([!#-\'*+.^-`|~\w-]+)\s*=\s*(?:"((?:[^"\\]|\\.)*)"|([^\s",;=\\]+))\s*'
+_FORWARDED_PAIR = re.compile(_PAIR, re.ASCII)
+_ELEMENT = re.compile(f"{_PAIR}(?:;{_PAIR})*", re.ASCII)
 
 
 class CertificateMalformed(Malformed):
@@ -69,10 +74,11 @@ class Proxies:
         """From the right, where our proxies write, the first address that is not a proxy's; None if it is unreadable."""
         if not forwarded:
             return peer
-        hops = ",".join(forwarded).split(",")[-HOPS_MAX:]
+        text = ",".join(forwarded)
+        nodes = _forwarded_nodes(text) if self._header == b"forwarded" else reversed(text.split(","))
         address = peer
-        for hop in reversed(hops):
-            address = _hop(hop, in_forwarded=self._header == b"forwarded")
+        for node in islice(nodes, HOPS_MAX):
+            address = _node_address(node)
             if address is None or not self._is_proxy(address):
                 return address
         return address
@@ -96,6 +102,9 @@ def read_certificate(values: Sequence[bytes], now: datetime) -> Certificate:
     return certificate
 
 
+_UNREADABLE = (ValueError, x509.DuplicateExtension)
+
+
 @lru_cache(maxsize=1024)
 def _parse(value: bytes) -> Certificate:
     if len(value) < 3 or value[:1] != b":" or value[-1:] != b":":
@@ -107,7 +116,7 @@ def _parse(value: bytes) -> Certificate:
         dns_names = [name.lower() for name in names.get_values_for_type(x509.DNSName)]
     except x509.ExtensionNotFound:
         dns_names = []
-    except (binascii.Error, ValueError, x509.DuplicateExtension):
+    except _UNREADABLE:
         raise CertificateMalformed from None
     return Certificate(
         thumbprint=encode(parsed.fingerprint(SHA256())),
@@ -140,9 +149,30 @@ def _written(address: Address | None) -> str | None:
     return None if address is None else str(address)
 
 
-def _hop(text: str, *, in_forwarded: bool) -> Address | None:
-    if in_forwarded:
-        found = _FOR.search(text)
-        text = found[1] if found else ""
+def _node_address(text: str) -> Address | None:
     node = _NODE.fullmatch(text)
     return _address(node[1] or node[2] or node[3]) if node else None
+
+
+def _forwarded_nodes(text: str) -> Iterator[str]:
+    """Whom the elements are `for`, from the right; an empty text where that cannot be read.
+
+    A comma may stand in a quoted value. What begins inside of one ends in a quote that was never opened, so it is no
+    element, and the text is taken from the comma before.
+    """
+    end = start = len(text)
+    for _ in range(COMMAS_MAX):
+        start = text.rfind(",", 0, start)
+        if _ELEMENT.fullmatch(text, start + 1, end):
+            yield _node_of(text[start + 1 : end])
+            end = start
+        if start < 0:
+            break
+    yield ""
+
+
+def _node_of(element: str) -> str:
+    pairs = [found.groups() for found in _FORWARDED_PAIR.finditer(element)]
+    nodes = [quoted or plain or "" for name, quoted, plain in pairs if name.lower() == "for"]
+    # RFC 7239 §4: each parameter once.
+    return nodes[0] if len(nodes) == 1 else ""

@@ -65,6 +65,15 @@ def test_row_23_an_address_is_what_a_trusted_proxy_says(
         ("for=unknown", None),
         ("for=_hidden", None),
         ("by=198.51.100.4", None),
+        ('for=198.51.100.4;host="a,for=10.9.9.9"', "198.51.100.4"),
+        ('for=198.51.100.4;host="a,for=10.9.9.9;x="', "198.51.100.4"),
+        ('for=198.51.100.4;host="a;for=10.9.9.9"', "198.51.100.4"),
+        ('host=";for=10.9.9.9;x=";for=198.51.100.4', "198.51.100.4"),
+        (r'for=198.51.100.4;host="a\",for=10.9.9.9;x=\""', "198.51.100.4"),
+        ('for=", for=198.51.100.4;host="10.9.9.9"', "198.51.100.4"),
+        ("for=10.9.9.9;for=198.51.100.4", None),
+        ("for=198.51.100.4, ", None),
+        ("," * 8_000, None),
     ],
 )
 def test_the_standard_header_is_read_where_the_proxies_write_it(forwarded: str, address: str | None) -> None:
