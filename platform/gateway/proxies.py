@@ -102,7 +102,7 @@ def read_certificate(values: Sequence[bytes], now: datetime) -> Certificate:
     return certificate
 
 
-_UNREADABLE = (ValueError, x509.DuplicateExtension)
+_UNREADABLE = (ValueError, x509.InvalidVersion, x509.DuplicateExtension, x509.UnsupportedGeneralNameType)
 
 
 @lru_cache(maxsize=1024)

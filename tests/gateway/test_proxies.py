@@ -148,3 +148,14 @@ def test_networks_are_read_strictly() -> None:
     for wrong in ("10.0.0.1/28", "all", "10.0.0.0/28;::/0"):
         with pytest.raises(SettingsError):
             read_networks(wrong)
+
+
+def test_a_certificate_that_is_read_but_not_understood_is_malformed() -> None:
+    der = make_certificate("api.shop.example")
+    of_no_version = der.replace(b"\xa0\x03\x02\x01\x02", b"\xa0\x03\x02\x01\x05", 1)
+    # ediPartyName, which no reader of names knows
+    strange_name = der.replace(b"\x82\x10api.shop.example", b"\xa5\x10\xa1\x0e\x0c\x0c" + b"a" * 12, 1)
+    assert der not in (of_no_version, strange_name)
+    for sent in (of_no_version, strange_name):
+        with pytest.raises(CertificateMalformed):
+            proxies().sender_of(scope("10.0.0.5", {"client-cert": client_cert(sent)}), NOW)
