@@ -11,6 +11,7 @@ from partners.oauth import rules
 from partners.oauth.jws import JwsInvalid, convert
 from partners.oauth.keys import Signer
 from partners.oauth.model import AccessClaims, Authenticated, Proof
+from partners.oauth.revocations import RevocationList, revocation_subjects
 from partners.oauth.token import PROOF_MEMORY, proof_scope
 from partners.registry.directory import AppDirectory
 from partners.registry.jwk import ALGORITHMS, encode
@@ -67,6 +68,7 @@ class AccessVerifier:
         resource: str,
         base_url: str,
         directory: AppDirectory,
+        revocations: RevocationList,
         livemode: bool,
         tokens_max: int = TOKENS_MAX,
     ) -> None:
@@ -76,6 +78,7 @@ class AccessVerifier:
         assert origin is not None, "the base URL is not a URL"
         self._origin = origin.rstrip("/")
         self._directory = directory
+        self._revocations = revocations
         self._livemode = livemode
         self._tokens_max = tokens_max
         self._tokens: OrderedDict[bytes, AccessClaims] = OrderedDict()
@@ -99,6 +102,11 @@ class AccessVerifier:
         client = await self._directory.find(claims.client_id)
         check_client(client, claims)
         assert client is not None
+        # FAPI 2.0 §5.3.4: the revocation status too, however long ago the token was verified.
+        if await self._revocations.includes(revocation_subjects(claims), now=now):
+            self._tokens.pop(digest, None)
+            raise InvalidToken(reason="it was revoked")
+        own = claims.sub == claims.client_id
         caller = Caller(
             partner_id=client.partner_id,
             app_id=client.app_id,
@@ -106,6 +114,9 @@ class AccessVerifier:
             # A scope taken from the app is gone at once, whatever the token says.
             scopes=frozenset(claims.scope.split()) & frozenset(client.scopes),
             key_thumbprint=proof.jkt,
+            subject=None if own else claims.sub,
+            grant_id=claims.grant_id,
+            authorization_details=tuple(claims.authorization_details or ()),
         )
         return Authenticated(
             caller=caller,

@@ -13,25 +13,27 @@ from kernel.caller import Caller, Subjects
 from kernel.database import Connection
 from kernel.settings import Settings
 from kernel.vault import Vault
-from partners.oauth import service
+from partners.oauth import discovery, service
+from partners.oauth.exchange import GRANTS
 from partners.oauth.keys import Signer
 from partners.oauth.model import TokenIssued
-from partners.oauth.scopes import SCOPES
 from partners.oauth.token import RESOURCE_PATH, TOKEN_PATH, request_token
-from partners.registry.jwk import ALGORITHMS
 
 # RFC 6749 §5.1
 NO_STORE = {"Cache-Control": "no-store", "Pragma": "no-cache"}
 CACHEABLE = {"Cache-Control": "max-age=300"}
 
 
-class TokenAnswer(Struct, frozen=True, kw_only=True):
-    """An access token bound to the key of the proof."""
+class TokenAnswer(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """An access token bound to the key of the proof; with a member's token, what else belongs to it."""
 
     access_token: str
     token_type: str
     expires_in: Annotated[int, Meta(description="Seconds.")]
     scope: str
+    refresh_token: str | None = None
+    grant_id: Annotated[str, Meta(description="The member's grant, `grt_…`.")] | None = None
+    authorization_details: list[dict[str, Any]] | None = None
 
 
 class TokenError(Struct, frozen=True, kw_only=True):
@@ -89,10 +91,11 @@ async def issue_token(
     connection: NamedDependency[Connection],
     signer: NamedDependency[Signer],
     settings: NamedDependency[Settings],
+    vault: NamedDependency[Vault],
     base_url: NamedDependency[str],
     now: NamedDependency[datetime],
 ) -> Response[TokenAnswer | TokenError]:
-    """Exchange a client assertion and a DPoP proof for an access token."""
+    """Exchange a client assertion and a DPoP proof, with a code or a refresh token if you have one, for an access token."""
     outcome = await request_token(
         connection,
         body=await request.body(),
@@ -101,6 +104,8 @@ async def issue_token(
         signer=signer,
         base_url=base_url,
         livemode=settings.mode == "live",
+        vault=vault,
+        grants=GRANTS,
         now=now,
     )
     if isinstance(outcome, TokenIssued):
@@ -109,30 +114,21 @@ async def issue_token(
             token_type=outcome.token_type,
             expires_in=outcome.expires_in,
             scope=outcome.scope,
+            refresh_token=outcome.refresh_token,
+            grant_id=outcome.grant_id,
+            authorization_details=outcome.authorization_details,
         )
         return Response(answer, status_code=200, headers=NO_STORE)
     error = TokenError(error=outcome.error, error_description=outcome.description)
     return Response(error, status_code=outcome.status, headers=NO_STORE)
 
 
-@get("/.well-known/oauth-authorization-server", public=True)
+@get(["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"], public=True)
 async def read_server_metadata(
     signer: NamedDependency[Signer], base_url: NamedDependency[str]
 ) -> Response[dict[str, Any]]:
     """What the authorization server can do (RFC 8414)."""
-    metadata = {
-        "issuer": signer.issuer,
-        "token_endpoint": base_url + TOKEN_PATH,
-        "jwks_uri": f"{base_url}/oauth2/jwks",
-        "grant_types_supported": ["client_credentials"],
-        # RFC 8414 §2 requires the member; there is no authorization endpoint, so it is empty.
-        "response_types_supported": [],
-        "token_endpoint_auth_methods_supported": ["private_key_jwt"],
-        "token_endpoint_auth_signing_alg_values_supported": ALGORITHMS,
-        "dpop_signing_alg_values_supported": ALGORITHMS,
-        "scopes_supported": sorted(SCOPES),
-    }
-    return Response(metadata, headers=CACHEABLE)
+    return Response(discovery.describe_server(signer.issuer, base_url=base_url), headers=CACHEABLE)
 
 
 @get(
@@ -143,15 +139,7 @@ async def read_resource_metadata(
     signer: NamedDependency[Signer], base_url: NamedDependency[str]
 ) -> Response[dict[str, Any]]:
     """What the partner API asks of a caller (RFC 9728)."""
-    metadata = {
-        "resource": base_url + RESOURCE_PATH,
-        "authorization_servers": [signer.issuer],
-        "scopes_supported": sorted(SCOPES),
-        "bearer_methods_supported": ["header"],
-        "dpop_signing_alg_values_supported": ALGORITHMS,
-        "dpop_bound_access_tokens_required": True,
-    }
-    return Response(metadata, headers=CACHEABLE)
+    return Response(discovery.describe_resource(signer.issuer, base_url=base_url), headers=CACHEABLE)
 
 
 @get("/oauth2/jwks", public=True)
@@ -160,7 +148,7 @@ async def read_jwks(signer: NamedDependency[Signer]) -> Response[dict[str, Any]]
     return Response(signer.jwks(), headers=CACHEABLE)
 
 
-@get("/v1/members/{sub:str}", scope="members:read", level="A1")
+@get("/v1/members/{sub:str}", scope="members:read", level="A1", member_token=True)
 async def read_member(
     sub: FromPath[str],
     connection: NamedDependency[Connection],

@@ -1,12 +1,13 @@
 """Tokens, proofs, consents as values."""
 
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from msgspec import Meta, Struct
 
 from kernel.caller import Caller, MemberRef
+from partners.oauth.details import AuthorizationDetail
 
 TOKEN_SECONDS = 300
 
@@ -55,8 +56,8 @@ class Confirmation(Struct, frozen=True, kw_only=True):
     jkt: str
 
 
-class AccessClaims(Struct, frozen=True, kw_only=True):
-    """Our own access token (RFC 9068 and two claims of ours)."""
+class AccessClaims(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """Our own access token (RFC 9068 and some claims of ours)."""
 
     iss: str
     aud: str
@@ -71,19 +72,63 @@ class AccessClaims(Struct, frozen=True, kw_only=True):
     livemode: bool
     #: epoch of the partner when the token was issued
     pse: int
+    #: of a member's token: the grant it stands on, `grt_…`
+    grant_id: str | None = None
+    #: of a member's token: the code it came of; revoking that ends all that came of it
+    origin: str | None = None
+    authorization_details: list[dict[str, Any]] | None = None
 
 
-class TokenForm(Struct, frozen=True, kw_only=True):
-    """The parameters of a token request that this server knows."""
+class ClientForm(Struct, frozen=True, kw_only=True):
+    """The parameters by which a client authenticates, at every OAuth endpoint."""
 
-    grant_type: str | None = None
     client_assertion_type: str | None = None
     client_assertion: str | None = None
     client_id: str | None = None
     client_secret: str | None = None
-    scope: str | None = None
     #: RFC 8707; may be given more than once
     resource: tuple[str, ...] = ()
+
+
+class TokenForm(ClientForm, frozen=True, kw_only=True):
+    """The parameters of a token request that this server knows."""
+
+    grant_type: str | None = None
+    scope: str | None = None
+    code: str | None = None
+    redirect_uri: str | None = None
+    code_verifier: str | None = None
+    refresh_token: str | None = None
+
+
+class PushForm(ClientForm, frozen=True, kw_only=True):
+    """The parameters of a pushed authorization request that this server knows."""
+
+    response_type: str | None = None
+    response_mode: str | None = None
+    redirect_uri: str | None = None
+    scope: str | None = None
+    state: str | None = None
+    nonce: str | None = None
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+    dpop_jkt: str | None = None
+    authorization_details: str | None = None
+    grant_management_action: str | None = None
+    grant_id: str | None = None
+    #: ours: the last day of the grant asked for
+    grant_ends_on: str | None = None
+    ui_locales: str | None = None
+    prompt: str | None = None
+    request: str | None = None
+    request_uri: str | None = None
+
+
+class TokenQuestion(ClientForm, frozen=True, kw_only=True):
+    """The parameters of introspection and revocation."""
+
+    token: str | None = None
+    token_type_hint: str | None = None
 
 
 class TokenIssued(Struct, frozen=True, kw_only=True):
@@ -93,6 +138,9 @@ class TokenIssued(Struct, frozen=True, kw_only=True):
     token_type: str = "DPoP"
     expires_in: int = TOKEN_SECONDS
     scope: str
+    refresh_token: str | None = None
+    grant_id: str | None = None
+    authorization_details: list[dict[str, Any]] | None = None
 
 
 class TokenRefused(Struct, frozen=True, kw_only=True):
@@ -131,6 +179,10 @@ class Consent(Struct, frozen=True, kw_only=True):
     granted_at: datetime
     #: the last day
     ends_on: date
+    data_kinds: list[str] = []
+    authorization_details: list[AuthorizationDetail] = []
+    #: the member agreed separately to the use of sensitive data (PIPL §29)
+    sensitive: bool = False
 
 
 class Standing(Struct, frozen=True, kw_only=True):
@@ -140,3 +192,55 @@ class Standing(Struct, frozen=True, kw_only=True):
     member_id: int
     bucket: int
     consented: bool
+
+
+class AuthorizationRequest(Struct, frozen=True, kw_only=True):
+    """What a partner asks a member for, checked at the moment it was pushed; the `document` of oauth_request."""
+
+    #: of the answer (RFC 9207)
+    issuer: str
+    redirect_uri: str
+    state: str | None
+    nonce: str | None
+    #: S256
+    code_challenge: str
+    #: the key the code is bound to (RFC 9449 §10)
+    dpop_jkt: str | None
+    scopes: list[str]
+    purposes: list[str]
+    data_kinds: list[str]
+    authorization_details: list[AuthorizationDetail]
+    sensitive: bool
+    ends_on: date
+    grant_action: Literal["create", "merge", "replace"]
+    #: the grant to merge into or to replace
+    grant_id: UUID | None
+    #: the only member who may agree, where the request is about one
+    member_id: int | None
+    ui_locales: str | None
+
+
+class PushedRequest(Struct, frozen=True, kw_only=True):
+    """An authorization request that waits for a member's answer."""
+
+    id: UUID
+    partner_id: UUID
+    client_id: str
+    document: AuthorizationRequest
+    expires_at: datetime
+
+
+class CodeDocument(Struct, frozen=True, kw_only=True):
+    """What a code stands for; the `document` of oauth_code."""
+
+    request_id: UUID
+    partner_id: UUID
+    grant_id: UUID
+    member_id: int
+    bucket: int
+    redirect_uri: str
+    code_challenge: str
+    dpop_jkt: str | None
+    scopes: list[str]
+    authenticated_at: datetime
+    methods: list[str]

@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from kernel.caller import MemberRef
 from kernel.database import Connection, read
+from partners.oauth.grant_queries import read_consent
 from partners.oauth.model import Consent, Standing
 
 
@@ -90,10 +91,14 @@ SELECT c.id, $2, c.member_id, c.bucket, $5, $6, $7, $8
   FROM unnest($1::uuid[], $3::bigint[], $4::smallint[]) AS c (id, member_id, bucket)
 """
 
+# The newest first: it is what the member said last.
 FIND_CONSENT = """
-SELECT id, member_id, bucket, scopes, purposes, granted_at, ends_on
+SELECT id, member_id, bucket, scopes, purposes, data_kinds, authorization_details, sensitive, granted_at, ends_on
   FROM oauth_consent
  WHERE partner_id = $1 AND member_id = $2 AND withdrawn_at IS NULL AND ends_on >= $3
+   AND ($4::text IS NULL OR $4 = ANY(scopes)) AND ($5::uuid IS NULL OR id = $5)
+ ORDER BY granted_at DESC, id DESC
+ LIMIT 1
 """
 
 
@@ -209,16 +214,13 @@ async def insert_consents(
 
 
 async def find_consent(
-    connection: Connection, partner_id: UUID, member: MemberRef, *, today: date
+    connection: Connection,
+    partner_id: UUID,
+    member: MemberRef,
+    *,
+    scope: str | None,
+    grant_id: UUID | None,
+    today: date,
 ) -> Consent | None:
-    record = await connection.fetchrow(FIND_CONSENT, partner_id, member.member_id, today)
-    if record is None:
-        return None
-    return Consent(
-        id=record["id"],
-        member=MemberRef(member_id=record["member_id"], bucket=record["bucket"]),
-        scopes=record["scopes"],
-        purposes=record["purposes"],
-        granted_at=record["granted_at"],
-        ends_on=record["ends_on"],
-    )
+    record = await connection.fetchrow(FIND_CONSENT, partner_id, member.member_id, today, scope, grant_id)
+    return None if record is None else read_consent(record)

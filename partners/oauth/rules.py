@@ -2,10 +2,11 @@
 
 import re
 from collections.abc import Sequence
+from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from partners.oauth.jws import Jws, JwsInvalid, convert, parse
-from partners.oauth.model import AssertionClaims, Proof, ProofClaims, Seconds, TokenForm
+from partners.oauth.model import AssertionClaims, ClientForm, Proof, ProofClaims, Seconds, TokenForm
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS = 300
@@ -19,8 +20,11 @@ _DEFAULT_PORTS = {"https": 443, "http": 80}
 _FIELDS_MAX = 32
 
 
+F = TypeVar("F", bound=ClientForm)
+
+
 class RequestRefused(Exception):
-    """A token request is refused with an error of RFC 6749 §5.2, RFC 8707 or RFC 9449."""
+    """A request to an OAuth endpoint is refused with an error of RFC 6749 §5.2, RFC 8707 or RFC 9449."""
 
     def __init__(self, error: str, description: str, *, status: int = 400) -> None:
         super().__init__(description)
@@ -30,7 +34,12 @@ class RequestRefused(Exception):
 
 
 def read_form(body: bytes, content_type: str) -> TokenForm:
-    """The parameters of a form, or invalid_request."""
+    """The parameters of a token request, or invalid_request."""
+    return read_parameters(body, content_type, TokenForm)
+
+
+def read_parameters(body: bytes, content_type: str, kind: type[F]) -> F:
+    """The parameters of a form that an endpoint knows, or invalid_request."""
     if content_type.partition(";")[0].strip().lower() != "application/x-www-form-urlencoded":
         raise RequestRefused("invalid_request", "send the parameters as application/x-www-form-urlencoded")
     try:
@@ -46,11 +55,13 @@ def read_form(body: bytes, content_type: str) -> TokenForm:
         if name in values and name != "resource":
             raise RequestRefused("invalid_request", "a parameter is given twice")
         values[name] = value
-    known = {name: values.get(name) or None for name in TokenForm.__struct_fields__ if name != "resource"}
-    return TokenForm(**known, resource=tuple(value for name, value in pairs if name == "resource" and value))
+    known: dict[str, str | None] = {
+        name: values.get(name) or None for name in kind.__struct_fields__ if name != "resource"
+    }
+    return kind(**known, resource=tuple(value for name, value in pairs if name == "resource" and value))
 
 
-def read_assertion(form: TokenForm) -> tuple[Jws, AssertionClaims]:
+def read_assertion(form: ClientForm) -> tuple[Jws, AssertionClaims]:
     """The client's assertion, well-formed but not yet verified; raises RequestRefused or JwsInvalid."""
     if form.client_assertion is None or form.client_secret is not None:
         raise RequestRefused(

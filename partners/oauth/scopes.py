@@ -14,6 +14,61 @@ class Scope(Struct, frozen=True, kw_only=True):
     needs_consent: bool
 
 
+class Label(Struct, frozen=True, kw_only=True):
+    """A word of a consent, as a member reads it."""
+
+    zh: str
+    en: str
+
+
+#: what data is used for
+PURPOSES: dict[str, Label] = {
+    "membership": Label(zh="提供会员服务", en="Serve you as a member"),
+    "points": Label(zh="积分的发放、使用和退回", en="Grant, use and give back points"),
+    "credit": Label(zh="办理分期", en="Arrange instalments"),
+    "tax_credit": Label(zh="办理税务信用服务", en="Arrange services by tax credit"),
+    "medical": Label(zh="办理就医服务", en="Arrange medical services"),
+    "savings": Label(zh="开立账户", en="Open an account"),
+    "referral": Label(zh="转交您的咨询和邀请", en="Pass on enquiries and invitations"),
+}
+
+#: which data is meant
+DATA_KINDS: dict[str, Label] = {
+    "member_level": Label(zh="会员等级和权益", en="Membership tier and entitlements"),
+    "points_balance": Label(zh="积分余额和明细", en="Points balance and entries"),
+    "purchases": Label(zh="您在该合作方的消费和活动", en="What you buy and do at this partner"),
+    "offers": Label(zh="为您提供的产品方案", en="Offers made to you"),
+    "plans": Label(zh="在该合作方办理的分期", en="Instalment plans begun at this partner"),
+    "tax": Label(zh="纳税信息", en="Tax data"),
+    "health": Label(zh="就诊登记信息", en="Hospital registrations"),
+    "account": Label(zh="账户信息", en="Account data"),
+    "contact": Label(zh="您留下的联系意向", en="The enquiry you left"),
+}
+
+
+#: scope or type of authorization_details → (purposes, kinds of data)
+USES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
+    "members:read": (("membership",), ("member_level", "points_balance")),
+    "activity:write": (("membership",), ("purchases",)),
+    "points:earn": (("points",), ("purchases", "points_balance")),
+    "points:spend": (("points",), ("points_balance",)),
+    "offers:read": (("credit",), ("offers", "member_level")),
+    "offers:write": (("credit",), ("offers",)),
+    "plans:read": (("credit",), ("plans",)),
+    "plans:write": (("credit",), ("plans",)),
+    "data:write": (("tax_credit", "medical"), ("tax", "health")),
+    "entitlements:write": (("membership",), ("member_level",)),
+    "leads:write": (("referral",), ("contact",)),
+    "points_spend": (("points",), ("points_balance",)),
+    "instalment_plan": (("credit",), ("offers", "plans")),
+    "tax_data": (("tax_credit",), ("tax",)),
+    "health_registration": (("medical",), ("health",)),
+    "account_open": (("savings",), ("account",)),
+}
+#: reaches what PIPL §28 calls sensitive: a member agrees to it separately (PIPL §29)
+SENSITIVE_SCOPES = frozenset(("data:write",))
+
+
 def _of_member(zh: str, en: str) -> Scope:
     return Scope(zh=zh, en=en, needs_consent=True)
 
@@ -66,3 +121,11 @@ SCOPES: dict[str, Scope] = {
 def member_scopes(scopes: Sequence[str]) -> list[str]:
     """Those of `scopes` that a member has to agree to, in alphabetical order."""
     return sorted(scope for scope in set(scopes) if scope in SCOPES and SCOPES[scope].needs_consent)
+
+
+def uses_of(names: Sequence[str]) -> tuple[list[str], list[str]]:
+    """The purposes and kinds of data behind scopes and types of details, in alphabetical order."""
+    found = [USES[name] for name in names if name in USES]
+    purposes = {purpose for purposes, _ in found for purpose in purposes}
+    data_kinds = {kind for _, kinds in found for kind in kinds}
+    return sorted(purposes), sorted(data_kinds)

@@ -6,16 +6,13 @@ from datetime import date, datetime
 from typing import Literal
 from uuid import UUID
 
-import asyncpg
-
-from kernel import outbox
 from kernel.calendar import add_months, business_date
 from kernel.caller import Caller, ConsentMissing, MemberRef, MemberUnknown
 from kernel.database import Connection
-from kernel.errors import Conflict, Refusal, Unprocessable
-from kernel.ids import new_id, to_wire
+from kernel.errors import Forbidden, Refusal, Unprocessable
+from kernel.ids import from_wire, new_id
 from kernel.vault import Vault
-from partners.oauth import queries
+from partners.oauth import grants, queries
 from partners.oauth.model import Consent
 from partners.oauth.scopes import member_scopes
 from partners.registry import service as registry
@@ -30,8 +27,8 @@ class ConsentScopeUnknown(Unprocessable):
     """A consent names a scope that does not exist or that is not a member's to give."""
 
 
-class ConsentChanging(Conflict):
-    """Another consent of this member is being recorded at this moment; repeat."""
+class GrantEnded(Forbidden):
+    """The member has withdrawn the grant this token stands on, or it has ended; ask the member again."""
 
 
 class PairwiseSubjects:
@@ -41,9 +38,11 @@ class PairwiseSubjects:
         self, connection: Connection, caller: Caller, subs: Sequence[str], *, scope: str, now: datetime
     ) -> dict[str, MemberRef]:
         """The members behind those `subs` that belong to the caller's partner and consent to `scope`."""
+        named = [sub for sub in subs if caller.subject in (None, sub)]
         standings = await queries.list_standings(
-            connection, caller.partner_id, _storable(subs), scope=scope, today=business_date(now)
+            connection, caller.partner_id, _storable(named), scope=scope, today=business_date(now)
         )
+        await _check_grant(connection, caller, now=now)
         return {s.sub: MemberRef(member_id=s.member_id, bucket=s.bucket) for s in standings if s.consented}
 
     async def resolve_one(
@@ -51,10 +50,11 @@ class PairwiseSubjects:
     ) -> MemberRef:
         """The member behind `sub`; refuses with MemberUnknown or ConsentMissing."""
         standings = await queries.list_standings(
-            connection, caller.partner_id, _storable([sub]), scope=scope, today=business_date(now)
+            connection, *_named(caller, sub), scope=scope, today=business_date(now)
         )
         if not standings:
             raise MemberUnknown
+        await _check_grant(connection, caller, now=now)
         if not standings[0].consented:
             raise ConsentMissing(scope=scope)
         return MemberRef(member_id=standings[0].member_id, bucket=standings[0].bucket)
@@ -105,40 +105,59 @@ async def grant_consent(
     """The member's consent from now on, in place of the one before; returns its id."""
     if sorted(set(scopes)) != member_scopes(scopes):
         raise ConsentScopeUnknown
-    await queries.withdraw_consents(connection, partner_id, [member.member_id], now=now)
+    await grants.lock_pair(connection, partner_id=partner_id, member=member)
+    await _withdraw(connection, partner_id, member, now=now)
     consent_id = new_id(now)
-    try:
-        await queries.insert_consents(
-            connection,
-            partner_id,
-            [(consent_id, member)],
-            scopes=member_scopes(scopes),
-            purposes=purposes,
-            ends_on=ends_on,
-            now=now,
-        )
-    except asyncpg.UniqueViolationError as violation:
-        assert violation.constraint_name == "oauth_consent_standing"
-        raise ConsentChanging from None
-    await _tell(connection, "consent.granted", partner_id, member, consent_id, now=now)
+    await queries.insert_consents(
+        connection,
+        partner_id,
+        [(consent_id, member)],
+        scopes=member_scopes(scopes),
+        purposes=purposes,
+        ends_on=ends_on,
+        now=now,
+    )
+    await grants.tell(connection, "consent.granted", partner_id, member, consent_id, now=now)
     return consent_id
 
 
 async def withdraw_consent(
     connection: Connection, *, partner_id: UUID, member: MemberRef, now: datetime
 ) -> bool:
-    """End the member's consent; from this commit on the partner is refused. False if there was none."""
-    withdrawn = await queries.withdraw_consents(connection, partner_id, [member.member_id], now=now)
+    """End all the member's grants; from this commit on the partner is refused. False if there was none."""
+    withdrawn = await _withdraw(connection, partner_id, member, now=now)
     for consent_id in withdrawn:
-        await _tell(connection, "consent.withdrawn", partner_id, member, consent_id, now=now)
+        await grants.tell(connection, "consent.withdrawn", partner_id, member, consent_id, now=now)
     return bool(withdrawn)
 
 
+async def _withdraw(
+    connection: Connection, partner_id: UUID, member: MemberRef, *, now: datetime
+) -> list[UUID]:
+    withdrawn = await queries.withdraw_consents(connection, partner_id, [member.member_id], now=now)
+    if withdrawn:
+        await grants.revoke(connection, [f"grant:{consent_id}" for consent_id in withdrawn], now=now)
+    return withdrawn
+
+
 async def find_consent(
-    connection: Connection, *, partner_id: UUID, member: MemberRef, now: datetime
+    connection: Connection,
+    *,
+    partner_id: UUID,
+    member: MemberRef,
+    scope: str | None = None,
+    grant_id: str | None = None,
+    now: datetime,
 ) -> Consent | None:
-    """The consent in force."""
-    return await queries.find_consent(connection, partner_id, member, today=business_date(now))
+    """The grant in force, for `scope` and of this id if they are given; of several, the one given last."""
+    return await queries.find_consent(
+        connection,
+        partner_id,
+        member,
+        scope=scope,
+        grant_id=None if grant_id is None else from_wire("grt", grant_id),
+        today=business_date(now),
+    )
 
 
 async def find_bound_at(connection: Connection, *, partner_id: UUID, member: MemberRef) -> datetime:
@@ -203,29 +222,23 @@ async def _enrol(
     return customers
 
 
-async def _tell(
-    connection: Connection,
-    type_: str,
-    partner_id: UUID,
-    member: MemberRef,
-    consent_id: UUID,
-    *,
-    now: datetime,
-) -> None:
-    names = await queries.list_names(connection, partner_id, [member.member_id])
-    event = outbox.Event(
-        bucket=member.bucket,
-        partner_id=partner_id,
-        type=type_,
-        aggregate=to_wire("grt", consent_id),
-        payload={"grant": to_wire("grt", consent_id), "member": names.get(member.member_id)},
-    )
-    await outbox.enqueue(connection, [event], now=now)
-
-
 def pairwise(key: bytes, partner_id: UUID, member_id: int) -> str:
     """A name for the member that this partner always sees and no other partner can connect."""
     return encode(hmac.digest(key, partner_id.bytes + member_id.to_bytes(8, "big"), "sha256"))
+
+
+def _named(caller: Caller, sub: str) -> tuple[UUID, list[str]]:
+    partner_id, name = caller.name(sub)
+    return partner_id, _storable([name])
+
+
+async def _check_grant(connection: Connection, caller: Caller, *, now: datetime) -> None:
+    """A member's token is good for nothing once its grant is withdrawn, whatever other grants stand."""
+    if caller.grant_id is None:
+        return
+    grant_id = from_wire("grt", caller.grant_id)
+    if await grants.find_grant(connection, partner_id=caller.partner_id, grant_id=grant_id, now=now) is None:
+        raise GrantEnded
 
 
 def _storable(subs: Sequence[str]) -> list[str]:

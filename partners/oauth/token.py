@@ -1,20 +1,22 @@
 """The token endpoint: who the client is, whether it holds its key, and what its token will allow.
 
-Refusals are returned, not raised: an assertion or proof that was used in a refused request stays used.
+Refusals are returned, not raised: an assertion, proof or code that was used in a refused request stays used.
 """
 
 import secrets
-from datetime import UTC, datetime, timedelta
-from functools import cache
-from typing import get_args
+from collections.abc import Awaitable, Callable
+from datetime import datetime, timedelta
+from typing import Any
 
 import msgspec
-from cryptography.hazmat.primitives.asymmetric import ec, ed25519, rsa
+from msgspec import Struct
 
 from kernel.database import Connection
 from kernel.one_time import use_once
+from kernel.vault import Vault
 from partners.oauth import rules
-from partners.oauth.jws import Jws, JwsInvalid
+from partners.oauth.client_authentication import MEMORY, authenticate_client, check_may_ask
+from partners.oauth.jws import JwsInvalid
 from partners.oauth.keys import Signer
 from partners.oauth.model import (
     TOKEN_SECONDS,
@@ -26,15 +28,46 @@ from partners.oauth.model import (
     TokenRefused,
 )
 from partners.oauth.rules import RequestRefused
-from partners.registry.jwk import Algorithm, VerificationKey, encode, read_jwk
 from partners.registry.model import Client
-from partners.registry.service import find_client
 
 TOKEN_PATH = "/oauth2/token"
 RESOURCE_PATH = "/v1"
-# How long a used identifier is remembered beyond the last moment it could be accepted.
-MEMORY = timedelta(seconds=60)
 PROOF_MEMORY = timedelta(seconds=rules.PROOF_SECONDS + rules.FUTURE_SECONDS) + MEMORY
+
+
+class Allowance(Struct, frozen=True, kw_only=True):
+    """What a good request is given: the token's extent, and of a member's token whose it is."""
+
+    scopes: list[str]
+    #: pairwise subject; None for the client itself
+    sub: str | None = None
+    grant_id: str | None = None
+    origin: str | None = None
+    authorization_details: list[dict[str, Any]] | None = None
+    refresh_token: str | None = None
+
+
+class TokenRequest(Struct, frozen=True, kw_only=True):
+    """A token request whose client and key are proved."""
+
+    form: TokenForm
+    client: Client
+    proof: Proof
+    now: datetime
+
+
+#: what one grant type makes of a request; raises RequestRefused
+Grant = Callable[[Connection, TokenRequest, Vault | None], Awaitable[Allowance]]
+
+
+async def grant_client_credentials(
+    _connection: Connection, request: TokenRequest, _vault: Vault | None
+) -> Allowance:
+    """The client's own token (RFC 6749 §4.4)."""
+    return Allowance(scopes=rules.choose_scope(request.form.scope, request.client.scopes))
+
+
+OWN_GRANTS: dict[str, Grant] = {"client_credentials": grant_client_credentials}
 
 
 async def request_token(
@@ -46,72 +79,52 @@ async def request_token(
     signer: Signer,
     base_url: str,
     livemode: bool,
+    vault: Vault | None = None,
+    grants: dict[str, Grant] = OWN_GRANTS,
     now: datetime,
 ) -> TokenIssued | TokenRefused:
-    """A token bound to the key of the proof (RFC 6749 §4.4, RFC 7523 §2.2, RFC 9449 §5), or why not."""
+    """A token bound to the key of the proof (RFC 7523 §2.2, RFC 9449 §5), or why not."""
     try:
         form = rules.read_form(body, content_type)
-        check_grant_type(form.grant_type)
-        client = await _authenticate(connection, form, issuer=signer.issuer, now=now)
-        proof = await _prove(connection, proofs, base_url=base_url, now=now)
+        grant = find_grant_type(form.grant_type, grants)
+        client = await authenticate_client(connection, form, issuer=signer.issuer, now=now)
+        proof = await prove(connection, proofs, url=base_url + TOKEN_PATH, now=now)
         check_may_ask(client)
+        if form.grant_type not in client.grant_types:
+            raise RequestRefused("unauthorized_client", "the app may not use this grant type")
         rules.check_resource(form.resource, resource=base_url + RESOURCE_PATH)
-        scope = " ".join(rules.choose_scope(form.scope, client.scopes))
+        request = TokenRequest(form=form, client=client, proof=proof, now=now)
+        allowance = await grant(connection, request, vault)
     except RequestRefused as refused:
         return TokenRefused(status=refused.status, error=refused.error, description=refused.description)
-    claims = _claims(client, proof, scope, signer.issuer, base_url, livemode=livemode, now=now)
-    return TokenIssued(access_token=signer.sign(msgspec.to_builtins(claims), typ="at+jwt"), scope=scope)
+    claims = _claims(request, allowance, signer.issuer, base_url, livemode=livemode)
+    return TokenIssued(
+        access_token=signer.sign(msgspec.to_builtins(claims), typ="at+jwt"),
+        scope=claims.scope,
+        refresh_token=allowance.refresh_token,
+        grant_id=allowance.grant_id,
+        authorization_details=allowance.authorization_details,
+    )
 
 
-def check_grant_type(grant_type: str | None) -> None:
+def find_grant_type(grant_type: str | None, grants: dict[str, Grant]) -> Grant:
     if grant_type is None:
         raise RequestRefused("invalid_request", "grant_type is missing")
-    if grant_type != "client_credentials":
-        raise RequestRefused("unsupported_grant_type", "this server grants client_credentials")
+    grant = grants.get(grant_type)
+    if grant is None:
+        raise RequestRefused("unsupported_grant_type", f"this server grants {', '.join(grants)}")
+    return grant
 
 
-def check_may_ask(client: Client) -> None:
-    if client.partner_status != "live":
-        raise RequestRefused("unauthorized_client", "the partner is not live")
-    if client.app_status != "active":
-        raise RequestRefused("unauthorized_client", "the app is not active")
-
-
-async def _authenticate(connection: Connection, form: TokenForm, *, issuer: str, now: datetime) -> Client:
-    try:
-        jws, claims = rules.read_assertion(form)
-        known = rules.CLIENT_ID.fullmatch(claims.iss) is not None
-        client = await find_client(connection, claims.iss) if known else None
-        if not _verifies(jws, client) or client is None:
-            raise JwsInvalid("it does not verify with a registered key of this client")
-        rules.check_assertion(claims, issuer=issuer, now=now.timestamp())
-    except JwsInvalid as invalid:
-        raise RequestRefused("invalid_client", f"client_assertion: {invalid}", status=401) from None
-    expires_at = datetime.fromtimestamp(claims.exp, UTC) + MEMORY
-    scope = f"assertion:{client.client_id}"
-    if not await use_once(connection, scope=scope, identifier=claims.jti, expires_at=expires_at):
-        raise RequestRefused("invalid_client", "client_assertion: its jti was used before", status=401)
-    return client
-
-
-def _verifies(jws: Jws, client: Client | None) -> bool:
-    """Whether one of the client's keys made the signature; a stranger's costs the same work and the same time."""
-    jwk = None if client is None else client.keys.get(jws.header.kid or "")
-    key = None if jwk is None else read_jwk(jwk)
-    if key is None or key.alg != jws.header.alg:
-        decoy(jws.header.alg).verifies(jws.signature, jws.signed)
-        return False
-    return key.verifies(jws.signature, jws.signed)
-
-
-async def _prove(connection: Connection, proofs: list[str], *, base_url: str, now: datetime) -> Proof:
+async def prove(connection: Connection, proofs: list[str], *, url: str, now: datetime) -> Proof:
+    """The one proof of possession of a request to the endpoint at `url`, used up by this."""
     # RFC 9449 §4.3 step 1
     if len(proofs) != 1:
         raise RequestRefused("invalid_dpop_proof", "send exactly one DPoP header")
-    url = rules.normal_url(base_url + TOKEN_PATH)
-    assert url is not None, "the base URL is not a URL"
+    normal = rules.normal_url(url)
+    assert normal is not None, "the base URL is not a URL"
     try:
-        proof = rules.check_proof(proofs[0], method="POST", url=url, now=now.timestamp())
+        proof = rules.check_proof(proofs[0], method="POST", url=normal, now=now.timestamp())
     except JwsInvalid as invalid:
         raise RequestRefused("invalid_dpop_proof", f"DPoP proof: {invalid}") from None
     scope, expires_at = proof_scope(proof), now + PROOF_MEMORY
@@ -126,41 +139,24 @@ def proof_scope(proof: Proof) -> str:
 
 
 def _claims(
-    client: Client, proof: Proof, scope: str, issuer: str, base_url: str, *, livemode: bool, now: datetime
+    request: TokenRequest, allowance: Allowance, issuer: str, base_url: str, *, livemode: bool
 ) -> AccessClaims:
-    issued_at = int(now.timestamp())
+    issued_at = int(request.now.timestamp())
+    client_id = request.client.client_id
     return AccessClaims(
         iss=issuer,
         aud=base_url + RESOURCE_PATH,
-        sub=client.client_id,
-        client_id=client.client_id,
+        sub=client_id if allowance.sub is None else allowance.sub,
+        client_id=client_id,
         jti=secrets.token_urlsafe(16),
         iat=issued_at,
         nbf=issued_at,
         exp=issued_at + TOKEN_SECONDS,
-        scope=scope,
-        cnf=Confirmation(jkt=proof.jkt),
+        scope=" ".join(allowance.scopes),
+        cnf=Confirmation(jkt=request.proof.jkt),
         livemode=livemode,
-        pse=client.epoch,
+        pse=request.client.epoch,
+        grant_id=allowance.grant_id,
+        origin=allowance.origin,
+        authorization_details=allowance.authorization_details,
     )
-
-
-@cache
-def decoy(alg: str) -> VerificationKey:
-    """A key nobody has the private half of, to verify strangers' signatures with."""
-    assert alg in get_args(Algorithm)
-    match alg:
-        case "ES256":
-            point = ec.generate_private_key(ec.SECP256R1()).public_key().public_numbers()
-            members = {"kty": "EC", "crv": "P-256", "x": _encode(point.x), "y": _encode(point.y)}
-        case "EdDSA":
-            public = ed25519.Ed25519PrivateKey.generate().public_key()
-            members = {"kty": "OKP", "crv": "Ed25519", "x": encode(public.public_bytes_raw())}
-        case _:
-            modulus = rsa.generate_private_key(65537, 2048).public_key().public_numbers().n
-            members = {"kty": "RSA", "n": encode(modulus.to_bytes(256, "big")), "e": "AQAB"}
-    return read_jwk(members)
-
-
-def _encode(coordinate: int) -> str:
-    return encode(coordinate.to_bytes(32, "big"))

@@ -16,6 +16,7 @@ from partners.credit.model import EntitlementTerms, Outcome, PlanState, Schedule
 from partners.credit.schedule import Method
 from partners.oauth.keys import Signer
 from partners.offers import acceptance, quoting, service
+from partners.offers.authorizing import check_own
 from partners.offers.model import (
     Cart,
     Disclosure,
@@ -150,7 +151,7 @@ class AcceptAnswer(Struct, frozen=True, kw_only=True):
     plan: PlanView | None
 
 
-@post("/v1/offers/search", scope="offers:read", level="A1", status_code=200)
+@post("/v1/offers/search", scope="offers:read", level="A1", member_token=True, status_code=200)
 async def search_offers(
     data: JSONBody[SearchRequest],
     connection: NamedDependency[Connection],
@@ -172,7 +173,7 @@ async def search_offers(
     return SearchAnswer(offers=offers, personalised=data.personalised)
 
 
-@post("/v1/quotes", scope="offers:write", idempotent=True, level="A2")
+@post("/v1/quotes", scope="offers:write", idempotent=True, level="A2", member_token=True)
 async def issue_quote(
     data: JSONBody[NewQuoteRequest],
     connection: NamedDependency[Connection],
@@ -199,7 +200,7 @@ async def issue_quote(
     return _show(quote, now=now)
 
 
-@get("/v1/quotes/{quote_id:str}", scope="offers:read", level="A1")
+@get("/v1/quotes/{quote_id:str}", scope="offers:read", level="A1", member_token=True)
 async def read_quote(
     quote_id: FromPath[str],
     connection: NamedDependency[Connection],
@@ -210,10 +211,17 @@ async def read_quote(
     quote = await quoting.find_quote(
         connection, quote_id=from_wire("qte", quote_id), partner_id=caller.partner_id
     )
+    check_own(caller, quote)
     return _show(quote, now=now)
 
 
-@post("/v1/quotes/{quote_id:str}/disclosure", scope="offers:write", level="A2", status_code=200)
+@post(
+    "/v1/quotes/{quote_id:str}/disclosure",
+    scope="offers:write",
+    level="A2",
+    member_token=True,
+    status_code=200,
+)
 async def disclose_quote(
     quote_id: FromPath[str],
     data: JSONBody[DisclosureRequest],
@@ -229,13 +237,15 @@ async def disclose_quote(
         connection,
         evidence,
         quote_id=from_wire("qte", quote_id),
-        partner_id=caller.partner_id,
+        caller=caller,
         now=now,
     )
     return DisclosureAnswer(id=quote_id)
 
 
-@post("/v1/quotes/{quote_id:str}/accept", scope="offers:write", idempotent=True, level="A2")
+@post(
+    "/v1/quotes/{quote_id:str}/accept", scope="offers:write", idempotent=True, level="A2", member_token=True
+)
 async def accept_quote(
     quote_id: FromPath[str],
     connection: NamedDependency[Connection],

@@ -68,7 +68,7 @@ class KeyView(Struct, frozen=True, kw_only=True):
     added_at: datetime
 
 
-@get("/v1/me", scope="self", level="A1")
+@get("/v1/me", scope="self", level="A1", member_token=True)
 async def read_me(
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Any, Literal
 from uuid import UUID
 
-from msgspec import Struct
+from msgspec import Struct, field
 
 PartnerKind = Literal["product_supplier", "service_provider"]
 Scene = Literal["ecommerce", "hospital", "education", "tax"]
@@ -77,6 +77,9 @@ class Client(Struct, frozen=True, kw_only=True):
     burst: int
     #: kid to public JWK, the usable ones only
     keys: dict[str, dict[str, Any]]
+    #: where members may be sent back to, compared as text
+    redirect_uris: list[str] = []
+    grant_types: list[str] = field(default_factory=lambda: ["client_credentials"])
 
 
 class Agreement(Struct, frozen=True, kw_only=True):

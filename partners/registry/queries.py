@@ -83,13 +83,26 @@ LOCK_APP = "SELECT true FROM registry_app WHERE id = $1 FOR NO KEY UPDATE"
 
 FIND_CLIENT = """
 SELECT a.id AS app_id, a.partner_id, a.client_id, a.status AS app_status, p.status AS partner_status, p.epoch,
-       a.scopes, a.rate_per_second, a.burst,
+       a.scopes, a.rate_per_second, a.burst, a.redirect_uris, a.grant_types,
        coalesce((SELECT jsonb_object_agg(k.kid, k.jwk)
                    FROM registry_key AS k
                   WHERE k.app_id = a.id AND k.status IN ('active', 'retiring')), '{}') AS keys
   FROM registry_app AS a
   JOIN registry_partner AS p ON p.id = a.partner_id
  WHERE a.client_id = $1
+"""
+
+# The member grants come with the first address a member can be sent back to.
+ADD_REDIRECT_URI = """
+UPDATE registry_app
+   SET redirect_uris = redirect_uris || $2::text,
+       grant_types = ARRAY(SELECT DISTINCT g FROM unnest(grant_types || ARRAY['authorization_code', 'refresh_token']) AS g
+                            ORDER BY g)
+ WHERE id = $1
+"""
+
+REMOVE_REDIRECT_URI = """
+UPDATE registry_app SET redirect_uris = array_remove(redirect_uris, $2) WHERE id = $1
 """
 
 INSERT_KEY = """
@@ -225,6 +238,14 @@ async def lock_app(connection: Connection, app_id: UUID) -> bool:
 async def find_client(connection: Connection, client_id: str) -> Client | None:
     """Everything authentication asks for, in one round trip: app, partner and usable keys at one moment."""
     return read_if_any(await connection.fetchrow(FIND_CLIENT, client_id), Client)
+
+
+async def add_redirect_uri(connection: Connection, app_id: UUID, uri: str) -> None:
+    await connection.execute(ADD_REDIRECT_URI, app_id, uri)
+
+
+async def remove_redirect_uri(connection: Connection, app_id: UUID, uri: str) -> None:
+    await connection.execute(REMOVE_REDIRECT_URI, app_id, uri)
 
 
 async def insert_key(

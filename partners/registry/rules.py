@@ -2,12 +2,15 @@
 
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from kernel.errors import Conflict, Unprocessable
 from partners.registry.jwk import VerificationKey, read_jwk
 from partners.registry.model import KeyStatus, PartnerStatus
 
 KID_LENGTH_MAX = 64
+REDIRECT_LENGTH_MAX = 256
+REDIRECTS_MAX = 16
 ACTIVE_KEYS_MAX = 2
 
 PARTNER_MOVES: dict[PartnerStatus, frozenset[PartnerStatus]] = {
@@ -48,6 +51,37 @@ class KeyAlreadyRegistered(Conflict):
 
 class KeyLimitReached(Conflict):
     """The app has two active keys already; retire or revoke one first."""
+
+
+class RedirectUriInvalid(Unprocessable):
+    """A redirect URI is an https address without user, fragment or wildcard, of at most 256 visible characters.
+
+    In the sandbox it may also be http on 127.0.0.1 or [::1].
+    """
+
+
+class RedirectUriLimitReached(Conflict):
+    """The app has sixteen redirect URIs already; remove one first."""
+
+
+def check_redirect_uri(uri: str, *, sandbox: bool) -> None:
+    """FAPI 2.0 §5.3.2.2 and RFC 9700 §2.1: https, and nothing in it that two readers could read differently."""
+    if not _visible(uri) or not 0 < len(uri) <= REDIRECT_LENGTH_MAX or any(c in uri for c in '#\\*"<>^`{|}'):
+        raise RedirectUriInvalid
+    try:
+        parts = urlsplit(uri)
+        host = parts.hostname
+        _ = parts.port
+    except ValueError:
+        raise RedirectUriInvalid from None
+    loopback = sandbox and parts.scheme == "http" and host in ("127.0.0.1", "::1")
+    if not host or "@" in parts.netloc or (parts.scheme != "https" and not loopback):
+        raise RedirectUriInvalid
+    if (
+        any(segment in (".", "..") for segment in parts.path.split("/"))
+        or parts.netloc != parts.netloc.lower()
+    ):
+        raise RedirectUriInvalid
 
 
 def check_partner_move(present: PartnerStatus, wanted: PartnerStatus) -> None:

@@ -28,10 +28,13 @@ from partners.registry.model import (
     Scene,
 )
 from partners.registry.rules import (
+    REDIRECTS_MAX,
+    RedirectUriLimitReached,
     check_active_keys,
     check_key_move,
     check_new_key,
     check_partner_move,
+    check_redirect_uri,
     public_jwk,
 )
 
@@ -181,6 +184,47 @@ async def set_app_status(
 async def find_client(connection: Connection, client_id: str) -> Client | None:
     """What authentication must know, or None for a stranger."""
     return await queries.find_client(connection, client_id)
+
+
+async def add_redirect_uri(
+    connection: Connection, *, client_id: str, uri: str, sandbox: bool, actor: str, now: datetime
+) -> None:
+    """Let members be sent back to `uri`; the first one opens the authorization code grant to the app."""
+    check_redirect_uri(uri, sandbox=sandbox)
+    client = await _lock_client(connection, client_id)
+    if uri in client.redirect_uris:
+        return
+    if len(client.redirect_uris) >= REDIRECTS_MAX:
+        raise RedirectUriLimitReached(redirect_uris_max=REDIRECTS_MAX)
+    await queries.add_redirect_uri(connection, client.app_id, uri)
+    await _note_redirect(connection, client, "app.redirect_uri.add", uri, actor=actor, now=now)
+
+
+async def remove_redirect_uri(
+    connection: Connection, *, client_id: str, uri: str, actor: str, now: datetime
+) -> None:
+    """Send nobody back to `uri` any more, also with a request that was pushed before."""
+    client = await _lock_client(connection, client_id)
+    if uri not in client.redirect_uris:
+        raise Absent
+    await queries.remove_redirect_uri(connection, client.app_id, uri)
+    await _note_redirect(connection, client, "app.redirect_uri.remove", uri, actor=actor, now=now)
+
+
+async def _lock_client(connection: Connection, client_id: str) -> Client:
+    client = await queries.find_client(connection, client_id)
+    if client is None or not await queries.lock_app(connection, client.app_id):
+        raise Absent
+    locked = await queries.find_client(connection, client_id)
+    assert locked is not None, "apps are never deleted"
+    return locked
+
+
+async def _note_redirect(
+    connection: Connection, client: Client, action: str, uri: str, *, actor: str, now: datetime
+) -> None:
+    record = AuditRecord(actor=actor, action=action, subject=client.client_id, detail={"uri": uri})
+    await audit.append(connection, record, partner_id=client.partner_id, now=now)
 
 
 async def add_key(

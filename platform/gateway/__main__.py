@@ -16,6 +16,7 @@ from gateway.cli import (
     members,
     migration,
     points,
+    redirects,
     rewards,
     sandbox,
     serving,
@@ -39,6 +40,7 @@ COMMANDS = (
     funders,
     campaigns,
     rewards,
+    redirects,
     import_orders,
     arithmetic,
 )

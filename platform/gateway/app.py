@@ -12,6 +12,7 @@ from litestar.types import Scope
 
 import partners.credit.handlers
 import partners.oauth.handlers
+import partners.oauth.handlers_flow
 import partners.offers.handlers
 import partners.registry.handlers
 import partners.settlement.handlers
@@ -38,10 +39,13 @@ from kernel.pages import CursorSeal
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth.keys import Signer
+from partners.oauth.quote_terms import Quotes
 from partners.oauth.scopes import SCOPES
+from partners.offers.authorizing import OfferedQuotes
 
 ROUTES: list[Any] = [
     *partners.oauth.handlers.routes,
+    *partners.oauth.handlers_flow.routes,
     *partners.registry.handlers.routes,
     *points.membership.handlers.routes,
     *points.ledger.handlers.routes,
@@ -137,6 +141,11 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
     def base_url() -> str:
         return runtime.base_url
 
+    offered = OfferedQuotes()
+
+    def quotes() -> Quotes:
+        return offered
+
     def itself() -> Runtime:
         return runtime
 
@@ -154,6 +163,7 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
         "signer": signer,
         "settings": settings,
         "base_url": base_url,
+        "quotes": quotes,
         "runtime": itself,
         "reference": reference,
     }

@@ -9,6 +9,7 @@ from typing import Any
 
 from litestar import Litestar
 
+from gateway.openapi_oauth import finish_oauth
 from kernel.pages import LIMIT_MAX
 
 SCHEMAS = "#/components/schemas/"
@@ -87,31 +88,6 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Health", "Is it alive, is it ready, what does a code mean.", ("/livez", "/readyz", "/problems")),
 )
 
-TOKEN_FORM = {
-    "type": "object",
-    "required": ["grant_type", "client_assertion_type", "client_assertion"],
-    "properties": {
-        "grant_type": {"type": "string", "const": "client_credentials"},
-        "client_assertion_type": {
-            "type": "string",
-            "const": "urn:ietf:params:oauth:client-assertion-type:jwt-bearer",
-        },
-        "client_assertion": {"type": "string", "description": "private_key_jwt; `aud` is the issuer."},
-        "scope": {
-            "type": "string",
-            "description": "Scopes separated by spaces; all of the app's by default.",
-        },
-        "resource": {"type": "string", "format": "uri"},
-    },
-}
-
-TOKEN_ERROR = {
-    "type": "object",
-    "description": "RFC 6749 §5.2.",
-    "required": ["error"],
-    "properties": {"error": {"type": "string"}, "error_description": {"type": "string"}},
-}
-
 
 def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str]) -> dict[str, Any]:
     """The finished document."""
@@ -123,7 +99,14 @@ def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str])
         "dpop": {
             "type": "oauth2",
             "description": "RFC 9068 access token, bound by DPoP (RFC 9449), got with private_key_jwt (RFC 7523).",
-            "flows": {"clientCredentials": {"tokenUrl": f"{base_url}/oauth2/token", "scopes": scopes}},
+            "flows": {
+                "clientCredentials": {"tokenUrl": f"{base_url}/oauth2/token", "scopes": scopes},
+                "authorizationCode": {
+                    "authorizationUrl": f"{base_url}/oauth2/authorize",
+                    "tokenUrl": f"{base_url}/oauth2/token",
+                    "scopes": scopes,
+                },
+            },
         }
     }
     document["info"] |= {
@@ -144,7 +127,7 @@ def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str])
             handler = handlers[method, path]
             _describe_operation(operation, handler, path)
             _finish_operation(operation, handler.opt)
-    _finish_token_endpoint(document["paths"]["/oauth2/token"]["post"])
+    finish_oauth(document["paths"], PROOF)
     names = {name: _short(name) for name in components["schemas"]}
     components["schemas"] = {names[name]: schema for name, schema in components["schemas"].items()}
     return {key: _cleaned(value, names) for key, value in document.items()}
@@ -166,7 +149,7 @@ def _describe_operation(operation: dict[str, Any], handler: Any, path: str) -> N
     if more:
         operation["description"] = " ".join(more.split())
     operation["operationId"] = handler.handler_name + (
-        "_at_path" if path.endswith("protected-resource/v1") else ""
+        "_at_path" if path.endswith(("protected-resource/v1", "openid-configuration")) else ""
     )
     operation["tags"] = [section_of(path)]
 
@@ -206,20 +189,6 @@ def _finish_operation(operation: dict[str, Any], opt: dict[str, Any]) -> None:
         parameters.append(PROOF)
     if opt.get("idempotent") is True:
         parameters.append(IDEMPOTENCY_KEY)
-
-
-def _finish_token_endpoint(operation: dict[str, Any]) -> None:
-    """It speaks RFC 6749: a form comes in, refusals have the OAuth shape."""
-    operation["requestBody"] = {
-        "required": True,
-        "content": {"application/x-www-form-urlencoded": {"schema": TOKEN_FORM}},
-    }
-    operation["parameters"] = [PROOF]
-    for status in ("400", "401"):
-        operation["responses"][status] = {
-            "description": "No token (RFC 6749 §5.2).",
-            "content": {"application/json": {"schema": TOKEN_ERROR}},
-        }
 
 
 def _short(name: str) -> str:

@@ -17,6 +17,7 @@ from litestar.types import ExceptionHandlersMap
 from msgspec import Struct
 
 from gateway.requests import Passage
+from kernel.caller import InsufficientScope
 from kernel.database import AWAY, DatabaseBusy
 from kernel.errors import (
     Absent,
@@ -106,6 +107,10 @@ def render(refusal: Refusal, *, base_url: str, trace_id: str, **members: Any) ->
         headers["www-authenticate"] = (
             refusal if isinstance(refusal, AccessRefused) else AccessRefused()
         ).challenge()
+    if isinstance(refusal, InsufficientScope):
+        # RFC 6750 §3.1, RFC 9449 §7.1: the challenge names the scope that would do.
+        wanted = str(refusal.facts.get("scope", "")).replace("|", " ")
+        headers["www-authenticate"] = f'DPoP error="insufficient_scope", scope="{wanted}"'
     if isinstance(refusal, Unavailable) or refusal.code == "idempotency_in_progress":
         headers["retry-after"] = "1"
     return Answer(status=document["status"], headers=headers, body=msgspec.json.encode(document))

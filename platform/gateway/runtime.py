@@ -19,6 +19,7 @@ from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
+from partners.oauth.revocations import RevocationList
 from partners.oauth.service import PairwiseSubjects
 from partners.registry.directory import AppDirectory
 
@@ -74,6 +75,7 @@ class Runtime:
                 resource=f"{self.base_url}/v1",
                 base_url=self.base_url,
                 directory=AppDirectory(self.pool),
+                revocations=RevocationList(self.pool),
                 livemode=settings.mode == "live",
             )
             self.limiter = Limiter(self.redis, share=1 / settings.workers)

@@ -79,6 +79,8 @@ class SandboxPartner(Struct, frozen=True, kw_only=True):
     scenarios: tuple[str, ...]
     #: who pays for what by the agreement
     funding: dict[str, Any]
+    #: where its members are sent back to; `tessera redirect-uri add` registers more
+    redirect_uris: tuple[str, ...] = ()
 
 
 PARTNERS = (
@@ -90,6 +92,7 @@ PARTNERS = (
         scopes=_FULL,
         scenarios=("ecom_checkout", "group_buy"),
         funding={"points": "bank", "discount": "bank", "interest_subsidy": "merchant"},
+        redirect_uris=("http://127.0.0.1:8765/callback",),
     ),
     SandboxPartner(
         slug="hospital",
@@ -234,6 +237,10 @@ async def _add_partner(
     kid = await registry.add_key(
         connection, app_id=app.id, jwk=key.public_jwk | {"kid": f"{partner.slug}-1"}, now=now
     )
+    for uri in partner.redirect_uris:
+        await registry.add_redirect_uri(
+            connection, client_id=app.client_id, uri=uri, sandbox=True, actor="job:sandbox", now=now
+        )
     return Credentials(
         base_url=base_url,
         issuer=issuer,

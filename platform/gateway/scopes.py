@@ -1,7 +1,8 @@
 """The scope guard: a route that declares neither a scope nor `public=True` is closed to everybody.
 
 `scope="points:earn"` needs that scope, `scope="points:earn|points:spend"` either of them, `scope="self"` any proved
-caller. Declared in the route's decorator, checked here and nowhere else.
+caller. A member's token enters only routes that say `member_token=True`: those that look its member up by the token's
+own subject. Declared in the route's decorator, checked here and nowhere else.
 """
 
 from collections.abc import Mapping
@@ -22,12 +23,18 @@ class RouteClosed(Forbidden):
     """This route is not open to anybody."""
 
 
+class MemberTokenNotAccepted(Forbidden):
+    """This route takes the app's own token (client_credentials), not a member's."""
+
+
 def check_scope(caller: Caller | None, opt: Mapping[str, Any]) -> None:
     """Refuse unless the route is public or `caller` holds a scope it declares."""
     if opt.get("public") is True:
         return
     if caller is None:
         raise TokenMissing
+    if caller.subject is not None and opt.get("member_token") is not True:
+        raise MemberTokenNotAccepted
     declared = opt.get("scope")
     if not isinstance(declared, str) or not declared:
         raise RouteClosed

@@ -223,6 +223,9 @@ def keyed_request(scope: Any, passage: Passage) -> idempotency.KeyedRequest:
     assert passage.caller is not None, "the scope guard lets nobody else in"
     headers = [value for name, value in scope["headers"] if name.lower() == b"idempotency-key"]
     key = idempotency.check_key(headers[0].decode("latin-1") if len(headers) == 1 else None)
+    if passage.caller.subject is not None:
+        # A member's token never gets the answer that was given about another member.
+        key = f"{passage.caller.subject}:{key}"
     mark = idempotency.fingerprint(scope["method"], scope["path"], passage.body)
     return idempotency.keyed(app_id=passage.caller.app_id, key=key, fingerprint=mark)
 

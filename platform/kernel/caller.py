@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import TYPE_CHECKING, Protocol, runtime_checkable
+from typing import TYPE_CHECKING, Any, Protocol, runtime_checkable
 from uuid import UUID
 
 from msgspec import Struct
@@ -26,6 +26,20 @@ class Caller(Struct, frozen=True, kw_only=True):
     scopes: frozenset[str]
     #: RFC 7638 thumbprint of the key the token is bound to
     key_thumbprint: str
+    #: pairwise subject of the one member whose token this is; None for the app's own token
+    subject: str | None = None
+    #: the member's grant the token stands on, `grt_…`
+    grant_id: str | None = None
+    #: what the member agreed to in detail (RFC 9396)
+    authorization_details: tuple[dict[str, Any], ...] = ()
+
+    def name(self, sub: str) -> tuple[UUID, str]:
+        """Partner and subject to look a member up by; to a member's token every other member is absent."""
+        return self.partner_id, sub if self.subject in (None, sub) else ""
+
+    def find_detail(self, kind: str) -> dict[str, Any] | None:
+        """What the member agreed to of this type, if anything."""
+        return next((detail for detail in self.authorization_details if detail["type"] == kind), None)
 
     def require(self, scope: str) -> None:
         """Refuse unless the token carries `scope`; for routes that several scopes may enter."""

@@ -130,7 +130,7 @@ class BatchResults(Struct, frozen=True, kw_only=True):
 async def _post_together(
     connection: Connection, asked: Sequence[Asked[EarnRequest]], subjects: Subjects, now: datetime
 ) -> list[Earning | Refusal]:
-    named = [(one.caller.partner_id, one.item.member) for one in asked]
+    named = [one.caller.name(one.item.member) for one in asked]
     members = await subjects.resolve_each(connection, named, scope=SCOPE, now=now)
     reported = [
         (one.caller.partner_id, to_activity(one.item, member))
@@ -149,7 +149,7 @@ async def _post_together(
 EARNINGS = Kind("earnings", _post_together)
 
 
-@post("/v1/points/earnings", scope=SCOPE, idempotent=True, together=True, level="A2")
+@post("/v1/points/earnings", scope=SCOPE, idempotent=True, together=True, level="A2", member_token=True)
 async def post_earning(data: JSONBody[EarnRequest], writer: NamedDependency[Writer]) -> Earning:
     """Post what one activity earns."""
     return await writer.post(EARNINGS, data)
@@ -167,7 +167,7 @@ async def post_earnings(
     """Post up to 1,000 earnings in one transaction, with a result for each."""
     requests = [_decode(item) for item in data.items]
     subs = sorted({request.member for request in requests if isinstance(request, EarnRequest)})
-    named = [(caller.partner_id, sub) for sub in subs]
+    named = [caller.name(sub) for sub in subs]
     found = await subjects.resolve_each(connection, named, scope=SCOPE, now=now)
     members = dict(zip(subs, found, strict=True))
     decided = [_decide(request, members) for request in requests]

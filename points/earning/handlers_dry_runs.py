@@ -40,7 +40,7 @@ class EarningPreview(Struct, frozen=True, kw_only=True):
     as_of: datetime
 
 
-@post("/v1/points/dry_runs/earn", scope=SCOPE, level="A1", status_code=200)
+@post("/v1/points/dry_runs/earn", scope=SCOPE, level="A1", member_token=True, status_code=200)
 async def preview_earning(
     data: JSONBody[EarnRequest],
     connection: NamedDependency[Connection],

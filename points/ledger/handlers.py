@@ -32,13 +32,14 @@ from points.ledger.model import (
     ListedEntry,
 )
 from points.ledger.postings import CAPTURES, HOLDS, RELEASES, SPEND, SPENDS, Capture, view_hold
+from points.ledger.rules import HoldUnknown
 
 READ = "members:read"
 
 EXPIRING_MAX = 12
 
 
-@get("/v1/members/{sub:str}/points", scope=READ, level="A1")
+@get("/v1/members/{sub:str}/points", scope=READ, level="A1", member_token=True)
 async def read_points(
     sub: FromPath[str],
     connection: NamedDependency[Connection],
@@ -55,7 +56,7 @@ async def read_points(
     return _points(balance, expiring, point_type, now)
 
 
-@get("/v1/members/{sub:str}/points/entries", scope=READ, level="A1")
+@get("/v1/members/{sub:str}/points/entries", scope=READ, level="A1", member_token=True)
 async def list_entries(
     sub: FromPath[str],
     connection: NamedDependency[Connection],
@@ -85,7 +86,7 @@ async def list_entries(
     return Page(data=[_entry(entry) for entry in found[:limit]], next_cursor=more)
 
 
-@post("/v1/points/quotes", scope=SPEND, level="A1", status_code=200)
+@post("/v1/points/quotes", scope=SPEND, level="A1", member_token=True, status_code=200)
 async def quote_points(
     data: JSONBody[QuoteRequest],
     connection: NamedDependency[Connection],
@@ -107,25 +108,33 @@ async def quote_points(
     )
 
 
-@post("/v1/points/spends", scope=SPEND, idempotent=True, together=True, level="A2")
+@post("/v1/points/spends", scope=SPEND, idempotent=True, together=True, level="A2", member_token=True)
 async def spend_points(data: JSONBody[SpendRequest], writer: NamedDependency[Writer]) -> SpendView:
     """Spend points at once."""
     return await writer.post(SPENDS, data)
 
 
-@post("/v1/points/holds", scope=SPEND, idempotent=True, together=True, level="A2")
+@post("/v1/points/holds", scope=SPEND, idempotent=True, together=True, level="A2", member_token=True)
 async def place_hold(data: JSONBody[HoldRequest], writer: NamedDependency[Writer]) -> HoldView:
     """Reserve points for a checkout."""
     return await writer.post(HOLDS, data)
 
 
-@get("/v1/points/holds/{id:str}", scope=SPEND, level="A1")
+@get("/v1/points/holds/{id:str}", scope=SPEND, level="A1", member_token=True)
 async def read_hold(
-    id: FromPath[str], connection: NamedDependency[Connection], caller: NamedDependency[Caller]
+    id: FromPath[str],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    subjects: NamedDependency[Subjects],
+    now: NamedDependency[datetime],
 ) -> HoldView:
     """Read a hold."""
-    hold_id = from_wire("hld", id)
-    return view_hold(await service.find_hold(connection, hold_id=hold_id, partner_id=caller.partner_id))
+    hold = await service.find_hold(connection, hold_id=from_wire("hld", id), partner_id=caller.partner_id)
+    if caller.subject is not None:
+        owner = await subjects.resolve_one(connection, caller, caller.subject, scope=SPEND, now=now)
+        if owner != hold.member:
+            raise HoldUnknown
+    return view_hold(hold)
 
 
 @post(
@@ -134,6 +143,7 @@ async def read_hold(
     idempotent=True,
     together=True,
     level="A2",
+    member_token=True,
     status_code=200,
 )
 async def capture_hold(
@@ -149,6 +159,7 @@ async def capture_hold(
     idempotent=True,
     together=True,
     level="A2",
+    member_token=True,
     status_code=200,
 )
 async def release_hold(id: FromPath[str], writer: NamedDependency[Writer]) -> ReleasedView:

@@ -19,7 +19,7 @@ from points.ledger.model import SPEND_ORDER
 from points.ledger.postings import SPEND
 
 
-@post("/v1/points/dry_runs/spend", scope=SPEND, level="A1", status_code=200)
+@post("/v1/points/dry_runs/spend", scope=SPEND, level="A1", member_token=True, status_code=200)
 async def preview_spend(
     data: JSONBody[SpendDryRun],
     connection: NamedDependency[Connection],

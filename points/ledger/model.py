@@ -288,6 +288,8 @@ class CloseRequest(Struct, frozen=True, kw_only=True):
 
     hold_id: UUID
     partner_id: UUID
+    #: the only member whose holds are there for whoever asks; None for all of the partner's
+    member: MemberRef | None = None
     state: Literal["captured", "released"]
     #: how many of the held points to spend; None for all
     points: int | None = None

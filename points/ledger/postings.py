@@ -6,9 +6,10 @@ from typing import Literal
 
 from msgspec import Struct
 
+from kernel import allowances
 from kernel.caller import Caller, MemberRef, Subjects
 from kernel.database import Connection
-from kernel.errors import Absent, Refusal
+from kernel.errors import Absent, Forbidden, Refusal
 from kernel.ids import from_wire, to_wire
 from kernel.together import Asked, Kind
 from points.ledger import bodies, service
@@ -17,6 +18,12 @@ from points.ledger.model import CloseRequest, Hold, HoldOutcome, HoldRequest, Po
 from points.ledger.rules import PointTypeUnknown
 
 SPEND = "points:spend"
+
+AskedSpend = Asked[bodies.HoldRequest] | Asked[bodies.SpendRequest]
+
+
+class SpendLimitExceeded(Forbidden):
+    """The member allowed fewer points to be spent under this grant; ask the member for more."""
 
 
 class _Found(Struct, frozen=True, kw_only=True):
@@ -47,11 +54,12 @@ async def _place(
             ttl_seconds=one.item.ttl_seconds,
             point_type=found.point_type,
         )
-        for one, found in zip(asked, await _find_each(connection, asked, subjects, now), strict=True)
+        for one, found in zip(asked, await _find_allowed(connection, asked, subjects, now), strict=True)
     ]
     requests = [wish for wish in wishes if isinstance(wish, HoldRequest)]
     outcomes = iter(await service.place_holds(connection, requests, now=now))
     answers = [wish if isinstance(wish, Refusal) else next(outcomes) for wish in wishes]
+    await _give_back(connection, asked, wishes, answers)
     return [answer if isinstance(answer, Refusal) else view_hold(answer) for answer in answers]
 
 
@@ -69,22 +77,61 @@ async def _spend(
             order_fen=one.item.order_fen,
             point_type=found.point_type,
         )
-        for one, found in zip(asked, await _find_each(connection, asked, subjects, now), strict=True)
+        for one, found in zip(asked, await _find_allowed(connection, asked, subjects, now), strict=True)
     ]
     requests = [wish for wish in wishes if isinstance(wish, SpendRequest)]
     outcomes = iter(await service.spend_points(connection, requests, now=now))
     answers = [wish if isinstance(wish, Refusal) else next(outcomes) for wish in wishes]
+    await _give_back(connection, asked, wishes, answers)
     return [answer if isinstance(answer, Refusal) else _view_spend(answer) for answer in answers]
+
+
+async def _find_allowed(
+    connection: Connection, asked: Sequence[AskedSpend], subjects: Subjects, now: datetime
+) -> list[_Found | Refusal]:
+    """`_find_each`, and of a member's token no more than its member allowed it in all (RFC 9396 `points_spend`).
+
+    Drawn in the order of the grants, and before any wallet is locked: so no circle closes.
+    """
+    found = await _find_each(connection, asked, subjects, now)
+    limited = [
+        (one.caller.grant_id, place, limit)
+        for place, one in enumerate(asked)
+        if not isinstance(found[place], Refusal) and (limit := _limit_of(one.caller)) is not None
+    ]
+    for grant_id, place, limit in sorted(limited, key=lambda each: (str(each[0]), each[1])):
+        points = asked[place].item.points
+        if not await allowances.draw(connection, f"points_spend:{grant_id}", amount=points, limit=limit):
+            found[place] = SpendLimitExceeded(max_points=limit)
+    return found
+
+
+async def _give_back(
+    connection: Connection,
+    asked: Sequence[AskedSpend],
+    wishes: Sequence[object],
+    answers: Sequence[object],
+) -> None:
+    """What was drawn for a wish that came to nothing."""
+    for one, wish, answer in zip(asked, wishes, answers, strict=True):
+        if isinstance(answer, Refusal) and wish is not answer and _limit_of(one.caller) is not None:
+            name = f"points_spend:{one.caller.grant_id}"
+            await allowances.give_back(connection, name, amount=one.item.points)
+
+
+def _limit_of(caller: Caller) -> int | None:
+    detail = caller.find_detail("points_spend")
+    return None if detail is None else int(detail["max_points"])
 
 
 async def _find_each(
     connection: Connection,
-    asked: Sequence[Asked[bodies.HoldRequest] | Asked[bodies.SpendRequest]],
+    asked: Sequence[AskedSpend],
     subjects: Subjects,
     now: datetime,
 ) -> list[_Found | Refusal]:
     """Whose points of which type; each is answered for itself."""
-    named = [(one.caller.partner_id, one.item.member) for one in asked]
+    named = [one.caller.name(one.item.member) for one in asked]
     members = await subjects.resolve_each(connection, named, scope=SPEND, now=now)
     types = await service.find_point_types(connection, {one.item.point_type for one in asked})
     found: list[_Found | Refusal] = []
@@ -100,9 +147,13 @@ async def _find_each(
 
 
 async def _capture(
-    connection: Connection, asked: Sequence[Asked[Capture]], _subjects: Subjects, now: datetime
+    connection: Connection, asked: Sequence[Asked[Capture]], subjects: Subjects, now: datetime
 ) -> list[CapturedView | Refusal]:
-    decided = [_decide(one.caller, "captured", one.item.id, one.item.wish) for one in asked]
+    owners = await _list_owners(connection, [one.caller for one in asked], subjects, now)
+    decided = [
+        _decide(one.caller, owner, "captured", one.item.id, one.item.wish)
+        for one, owner in zip(asked, owners, strict=True)
+    ]
     outcomes = await _close(connection, decided, now)
     return [
         outcome
@@ -119,9 +170,13 @@ async def _capture(
 
 
 async def _release(
-    connection: Connection, asked: Sequence[Asked[str]], _subjects: Subjects, now: datetime
+    connection: Connection, asked: Sequence[Asked[str]], subjects: Subjects, now: datetime
 ) -> list[ReleasedView | Refusal]:
-    decided = [_decide(one.caller, "released", one.item, HoldCapture()) for one in asked]
+    owners = await _list_owners(connection, [one.caller for one in asked], subjects, now)
+    decided = [
+        _decide(one.caller, owner, "released", one.item, HoldCapture())
+        for one, owner in zip(asked, owners, strict=True)
+    ]
     outcomes = await _close(connection, decided, now)
     return [
         outcome
@@ -164,9 +219,27 @@ def _view_spend(spent: Hold) -> SpendView:
     )
 
 
+async def _list_owners(
+    connection: Connection, callers: Sequence[Caller], subjects: Subjects, now: datetime
+) -> list[MemberRef | Refusal | None]:
+    """Of each caller with a member's token, the member: only that one's holds are there for it. None of others."""
+    own = [caller for caller in callers if caller.subject is not None]
+    if not own:
+        return [None] * len(callers)
+    named = [(caller.partner_id, caller.subject or "") for caller in own]
+    found = iter(await subjects.resolve_each(connection, named, scope=SPEND, now=now))
+    return [None if caller.subject is None else next(found) for caller in callers]
+
+
 def _decide(
-    caller: Caller, state: Literal["captured", "released"], wire_id: str, wish: HoldCapture
+    caller: Caller,
+    owner: MemberRef | Refusal | None,
+    state: Literal["captured", "released"],
+    wire_id: str,
+    wish: HoldCapture,
 ) -> CloseRequest | Refusal:
+    if isinstance(owner, Refusal):
+        return owner
     try:
         hold_id = from_wire("hld", wire_id)
     except Absent as refusal:
@@ -174,6 +247,7 @@ def _decide(
     return CloseRequest(
         hold_id=hold_id,
         partner_id=caller.partner_id,
+        member=owner,
         state=state,
         points=wish.points,
         order_fen=wish.order_fen,

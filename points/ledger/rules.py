@@ -95,7 +95,7 @@ def check_spend_request(request: SpendRequest) -> None:
 
 def decide_closing(request: CloseRequest, hold: Hold | None, *, operation_id: UUID, now: datetime) -> Closing:
     """Refuse what can never be done; whether the hold is still open only the wallet's lock can tell."""
-    if hold is None or hold.partner_id != request.partner_id:
+    if hold is None or hold.partner_id != request.partner_id or request.member not in (None, hold.member):
         raise HoldUnknown
     check_manager(hold.manager, request.manager)
     if request.state == "released":

@@ -69,7 +69,7 @@ class TierPeriod(Struct, frozen=True, kw_only=True):
     valid_until: datetime
 
 
-@get("/v1/members/{sub:str}/membership", scope=SCOPE, level="A1")
+@get("/v1/members/{sub:str}/membership", scope=SCOPE, level="A1", member_token=True)
 async def read_membership(
     sub: FromPath[str],
     connection: NamedDependency[Connection],
@@ -82,7 +82,7 @@ async def read_membership(
     return _membership(sub, await service.read_outlook(connection, member, now=now))
 
 
-@get("/v1/members/{sub:str}/membership/history", scope=SCOPE, level="A1")
+@get("/v1/members/{sub:str}/membership/history", scope=SCOPE, level="A1", member_token=True)
 async def list_tier_periods(
     sub: FromPath[str],
     connection: NamedDependency[Connection],

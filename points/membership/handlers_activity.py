@@ -93,7 +93,7 @@ class ActivityResults(Struct, frozen=True, kw_only=True):
     results: list[ActivityResult]
 
 
-@post("/v1/members/{sub:str}/activity", scope=SCOPE, idempotent=True, level="A2")
+@post("/v1/members/{sub:str}/activity", scope=SCOPE, idempotent=True, level="A2", member_token=True)
 async def report_activity(
     sub: FromPath[str],
     data: JSONBody[ActivityReport],
@@ -123,7 +123,7 @@ async def report_activities(
     """Report up to 1,000 activities in one transaction, with a result for each."""
     reports = [_decode(item) for item in data.items]
     subs = sorted({report.member for report in reports if isinstance(report, MemberActivityReport)})
-    named = [(caller.partner_id, sub) for sub in subs]
+    named = [caller.name(sub) for sub in subs]
     found = await subjects.resolve_each(connection, named, scope=SCOPE, now=now)
     members = dict(zip(subs, found, strict=True))
     decided = [_decide(report, members) for report in reports]

@@ -72,7 +72,7 @@ class BookingView(Struct, frozen=True, kw_only=True):
     entitlement: EntitlementView
 
 
-@get("/v1/members/{sub:str}/entitlements", scope=READ, level="A1")
+@get("/v1/members/{sub:str}/entitlements", scope=READ, level="A1", member_token=True)
 async def list_entitlements(
     sub: FromPath[str],
     connection: NamedDependency[Connection],

@@ -29,7 +29,7 @@ from points.rewards.rules import NotTheRedeemer, RedemptionUnknown, RewardUnknow
 SCOPE = "points:spend"
 
 
-@get("/v1/rewards", scope=SCOPE, level="A1")
+@get("/v1/rewards", scope=SCOPE, level="A1", member_token=True)
 async def list_rewards(
     member: FromQuery[str],
     connection: NamedDependency[Connection],

@@ -14,6 +14,9 @@ from partners.oauth import queries
 from partners.oauth.keys import Signer, load_signer
 from partners.registry import service as registry
 from partners.registry.model import App
+from points.membership.service import enrol_members
+
+from .member_flow import REDIRECT, Flow
 
 BASE_URL = "https://bank.example"
 SCOPES = ["members:read", "points:earn", "settlement:read"]
@@ -89,3 +92,37 @@ def app(app_and_client: tuple[App, PartnerClient]) -> App:
 @pytest.fixture
 def client(app_and_client: tuple[App, PartnerClient]) -> PartnerClient:
     return app_and_client[1]
+
+
+class Onto:
+    """A connection that is open already, as something to be entered once for each step."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    async def __aenter__(self) -> Connection:
+        return self._connection
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+
+@pytest.fixture
+def flow_of(connection: Connection, signer: Signer, vault: Vault, now: datetime) -> Any:
+    """Makes the flow of a client on the test's own connection."""
+
+    async def made(app: App, client: PartnerClient) -> Flow:
+        await registry.add_redirect_uri(
+            connection, client_id=app.client_id, uri=REDIRECT, sandbox=False, actor="test", now=now
+        )
+        [member] = await enrol_members(connection, count=1, now=now)
+        return Flow(
+            lambda: Onto(connection), client=client, signer=signer, vault=vault, member=member, now=now
+        )
+
+    return made
+
+
+@pytest.fixture
+async def flow(flow_of: Any, app: App, client: PartnerClient) -> Flow:
+    return await flow_of(app, client)

@@ -21,6 +21,7 @@ from partners.oauth.access import (
 )
 from partners.oauth.keys import Signer
 from partners.oauth.model import Authenticated, TokenIssued
+from partners.oauth.revocations import RevocationList
 from partners.oauth.token import request_token
 from partners.registry import service as registry
 from partners.registry.directory import AppDirectory
@@ -48,6 +49,7 @@ class Bank:
         self.pool, self.signer, self.app, self.client, self.token = pool, signer, app, client, token
         self.timer = Timer()
         self.directory = AppDirectory(pool, life_seconds=1, monotonic=self.timer)
+        self.revocations = RevocationList(pool, life_seconds=1, monotonic=self.timer)
 
     def verifier(self, **changes: Any) -> AccessVerifier:
         return AccessVerifier(
@@ -56,6 +58,7 @@ class Bank:
                 "resource": f"{BASE_URL}/v1",
                 "base_url": BASE_URL,
                 "directory": self.directory,
+                "revocations": self.revocations,
                 "livemode": False,
                 **changes,
             }

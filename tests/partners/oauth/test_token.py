@@ -11,9 +11,10 @@ from cryptography.hazmat.primitives.serialization import Encoding, PublicFormat
 from partner_client import ASSERTION_TYPE, DROP, PartnerClient, b64, forge, forge_hs256, generate, private_jwk
 
 from kernel.database import Connection, Pool, transaction
+from partners.oauth.client_authentication import decoy
 from partners.oauth.keys import Signer
 from partners.oauth.model import TokenIssued, TokenRefused
-from partners.oauth.token import decoy, request_token
+from partners.oauth.token import request_token
 from partners.registry import service as registry
 from partners.registry.model import App, PartnerStatus
 

@@ -84,9 +84,7 @@ class Scene(Struct, frozen=True, kw_only=True):
             displayed_seconds=displayed_seconds,
             confirmed_at=confirmed_at or now,
         )
-        await acceptance.disclose_quote(
-            connection, evidence, quote_id=quote.id, partner_id=self.partner_id, now=now
-        )
+        await acceptance.disclose_quote(connection, evidence, quote_id=quote.id, caller=self.caller, now=now)
 
     async def accept(
         self,
