@@ -28,6 +28,7 @@ from gateway.bodies import BodyGuard
 from gateway.direct import DirectRoutes, direct_routes
 from gateway.edge import Edge
 from gateway.openapi import build_document
+from gateway.pages import handlers as member_pages
 from gateway.problems import exception_handlers
 from gateway.reference import Reference
 from gateway.requests import Passage
@@ -58,6 +59,7 @@ ROUTES: list[Any] = [
     *partners.settlement.handlers.routes,
     *health.routes,
     *reference_pages.routes,
+    *member_pages.routes,
 ]
 
 

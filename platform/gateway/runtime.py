@@ -17,6 +17,8 @@ from kernel.pages import CursorSeal
 from kernel.redis_client import open_redis
 from kernel.settings import Settings
 from kernel.vault import Vault
+from partners.login.delivery import CodeSender, SandboxSender
+from partners.login.passwords import PasswordDesk
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
 from partners.oauth.revocations import RevocationList
@@ -41,6 +43,9 @@ class Runtime:
     limiter: Limiter
     writer: LedgerWriter
     cursors: CursorSeal
+    #: None until the bank joins its messaging: members then have no codes sent
+    code_sender: CodeSender | None
+    passwords: PasswordDesk
 
     def __init__(self, settings: Settings) -> None:
         assert settings.database_url and settings.redis_url and settings.master_keys and settings.base_url
@@ -55,6 +60,8 @@ class Runtime:
         assert settings.database_url and settings.redis_url and settings.master_keys
         self.vault = Vault(settings.master_keys.reveal())
         self.cursors = CursorSeal(self.vault.key("cursor"))
+        self.code_sender = SandboxSender(self.vault) if settings.mode == "sandbox" else None
+        self.passwords = PasswordDesk()
         self.pool = await open_pool(
             settings.database_url.reveal(),
             size=settings.pool_size,
@@ -89,6 +96,7 @@ class Runtime:
                 with contextlib.suppress(asyncio.CancelledError):
                     await keeper
         finally:
+            self.passwords.close()
             await self.redis.aclose()
             try:
                 await asyncio.wait_for(self.pool.close(), 5)
