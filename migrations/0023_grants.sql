@@ -10,6 +10,10 @@ ALTER TABLE registry_app
                                     'urn:openid:params:grant-type:ciba']);
 GRANT UPDATE (redirect_uris, grant_types) ON registry_app TO tessera_app;
 
+-- Whom a member turns to about the data a partner gets (PIPL §23); shown on the consent page.
+ALTER TABLE registry_partner ADD COLUMN contact text NOT NULL DEFAULT '' CHECK (length(contact) <= 128);
+GRANT UPDATE (contact) ON registry_partner TO tessera_app;
+
 -- A member may have several grants standing for one partner: the one index stays, but is not unique any more. How many
 -- there may be is decided under a lock of the pair (partners/oauth/grants.py).
 ALTER TABLE oauth_consent
@@ -60,6 +64,7 @@ CREATE TABLE oauth_request (
     ended_at               timestamptz CHECK ((ended_at IS NULL) = (state = 'pushed'))
 );
 CREATE INDEX oauth_request_pushed_at ON oauth_request (pushed_at);
+CREATE INDEX oauth_request_open ON oauth_request (coalesce(expires_at, request_uri_expires_at)) WHERE state = 'pushed';
 GRANT SELECT, INSERT, DELETE ON oauth_request TO tessera_app;
 GRANT UPDATE (state, expires_at, ended_at) ON oauth_request TO tessera_app;
 

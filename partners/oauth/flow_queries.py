@@ -44,7 +44,9 @@ UPDATE oauth_request
  WHERE state = 'pushed' AND coalesce(expires_at, request_uri_expires_at) <= $1
 """
 
-FORGET_REQUESTS = "DELETE FROM oauth_request WHERE pushed_at < $1"
+FORGET_REQUESTS = """
+DELETE FROM oauth_request WHERE id IN (SELECT id FROM oauth_request WHERE pushed_at < $1 LIMIT 10000)
+"""
 
 INSERT_CODE = """
 INSERT INTO oauth_code (code_hash, origin, client_id, document, issued_at, expires_at)
@@ -58,7 +60,9 @@ SELECT origin, client_id, document, expires_at, used_at FROM oauth_code WHERE co
 # The one statement that decides which exchange of a code succeeds.
 USE_CODE = "UPDATE oauth_code SET used_at = $2 WHERE code_hash = $1 AND used_at IS NULL RETURNING true"
 
-FORGET_CODES = "DELETE FROM oauth_code WHERE issued_at < $1"
+FORGET_CODES = """
+DELETE FROM oauth_code WHERE code_hash IN (SELECT code_hash FROM oauth_code WHERE issued_at < $1 LIMIT 10000)
+"""
 
 
 class StoredCode(Struct, frozen=True, kw_only=True):
@@ -182,7 +186,10 @@ LIST_REVOKED = (
     "SELECT DISTINCT subject FROM oauth_revocation WHERE subject = ANY($1::text[]) AND expires_at > $2"
 )
 
-FORGET_REVOCATIONS = "DELETE FROM oauth_revocation WHERE expires_at < $1"
+FORGET_REVOCATIONS = """
+DELETE FROM oauth_revocation
+ WHERE (subject, revoked_at) IN (SELECT subject, revoked_at FROM oauth_revocation WHERE expires_at < $1 LIMIT 10000)
+"""
 
 
 class Revocations(Struct, frozen=True, kw_only=True):

@@ -8,12 +8,14 @@ from partners.oauth.exchange import IDLE
 
 #: so long a code that comes a second time still ends what came of it the first time
 MEMORY = timedelta(days=1)
+#: a request is of no use to anybody once its page has ended
+REQUEST_MEMORY = timedelta(hours=1)
 
 
 async def forget_flows(connection: Connection, *, now: datetime) -> None:
-    """Decided elsewhere, at the moment of use; here the tables are kept short."""
+    """Decided elsewhere, at the moment of use; here the tables are kept short, ten thousand rows at a time."""
     await flow_queries.expire_requests(connection, now=now)
-    await flow_queries.forget_requests(connection, before=now - MEMORY)
+    await flow_queries.forget_requests(connection, before=now - REQUEST_MEMORY)
     await flow_queries.forget_codes(connection, before=now - MEMORY)
     await flow_queries.forget_revocations(connection, now=now)
     await refresh_queries.forget_refresh(connection, before=now - IDLE - MEMORY)

@@ -16,7 +16,7 @@ from kernel.vault import Vault
 from partners.oauth import discovery, service
 from partners.oauth.exchange import GRANTS
 from partners.oauth.keys import Signer
-from partners.oauth.model import TokenIssued
+from partners.oauth.model import Consent, TokenIssued
 from partners.oauth.token import RESOURCE_PATH, TOKEN_PATH, request_token
 
 # RFC 6749 §5.1
@@ -44,10 +44,10 @@ class TokenError(Struct, frozen=True, kw_only=True):
 
 
 class ConsentView(Struct, frozen=True, kw_only=True):
-    """What the member allows."""
+    """What the member allows under all its grants together."""
 
     scopes: list[str]
-    ends_on: Annotated[date, Meta(description="The last day.")]
+    ends_on: Annotated[date, Meta(description="The last day of the longest grant.")]
 
 
 class MemberView(Struct, frozen=True, kw_only=True):
@@ -159,11 +159,21 @@ async def read_member(
     """The link between the partner and a member, and what the member allows."""
     member = await subjects.resolve_one(connection, caller, sub, scope="members:read", now=now)
     bound_at = await service.find_bound_at(connection, partner_id=caller.partner_id, member=member)
-    consent = await service.find_consent(connection, partner_id=caller.partner_id, member=member, now=now)
+    consents = await service.list_consents(connection, partner_id=caller.partner_id, member=member, now=now)
     return MemberView(
         member=sub,
         since=business_date(bound_at),
-        consent=None if consent is None else ConsentView(scopes=consent.scopes, ends_on=consent.ends_on),
+        consent=_sum_up(consents),
+    )
+
+
+def _sum_up(consents: list[Consent]) -> ConsentView | None:
+    """What the member allows under all grants together."""
+    if not consents:
+        return None
+    return ConsentView(
+        scopes=sorted({scope for consent in consents for scope in consent.scopes}),
+        ends_on=max(consent.ends_on for consent in consents),
     )
 
 

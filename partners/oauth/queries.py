@@ -91,6 +91,14 @@ SELECT c.id, $2, c.member_id, c.bucket, $5, $6, $7, $8
   FROM unnest($1::uuid[], $3::bigint[], $4::smallint[]) AS c (id, member_id, bucket)
 """
 
+# The newest first, as people look for them.
+LIST_CONSENTS = """
+SELECT id, member_id, bucket, scopes, purposes, data_kinds, authorization_details, sensitive, granted_at, ends_on
+  FROM oauth_consent
+ WHERE partner_id = $1 AND member_id = $2 AND withdrawn_at IS NULL AND ends_on >= $3
+ ORDER BY granted_at DESC, id DESC
+"""
+
 # The newest first: it is what the member said last.
 FIND_CONSENT = """
 SELECT id, member_id, bucket, scopes, purposes, data_kinds, authorization_details, sensitive, granted_at, ends_on
@@ -224,3 +232,10 @@ async def find_consent(
 ) -> Consent | None:
     record = await connection.fetchrow(FIND_CONSENT, partner_id, member.member_id, today, scope, grant_id)
     return None if record is None else read_consent(record)
+
+
+async def list_consents(
+    connection: Connection, partner_id: UUID, member: MemberRef, *, today: date
+) -> list[Consent]:
+    records = await connection.fetch(LIST_CONSENTS, partner_id, member.member_id, today)
+    return [read_consent(record) for record in records]

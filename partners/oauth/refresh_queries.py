@@ -29,7 +29,9 @@ RETURNING true
 
 REVOKE_REFRESH = "UPDATE oauth_refresh SET revoked_at = $2 WHERE origin = $1 AND revoked_at IS NULL"
 
-FORGET_REFRESH = "DELETE FROM oauth_refresh WHERE used_at < $1"
+FORGET_REFRESH = """
+DELETE FROM oauth_refresh WHERE token_hash IN (SELECT token_hash FROM oauth_refresh WHERE used_at < $1 LIMIT 10000)
+"""
 
 
 class StoredRefresh(Struct, frozen=True, kw_only=True):

@@ -87,7 +87,7 @@ async def subject_for(
     connection: Connection, *, partner_id: UUID, member: MemberRef, vault: Vault, now: datetime
 ) -> str:
     """The partner's name for the member, made on first sight."""
-    names = [(member, pairwise(vault.key("pairwise"), partner_id, member.member_id))]
+    names = [(member, pairwise(pairwise_key(vault), partner_id, member.member_id))]
     await queries.insert_subjects(connection, partner_id, names, key_version=KEY_VERSION, now=now)
     return (await queries.list_names(connection, partner_id, [member.member_id]))[member.member_id]
 
@@ -160,6 +160,13 @@ async def find_consent(
     )
 
 
+async def list_consents(
+    connection: Connection, *, partner_id: UUID, member: MemberRef, now: datetime
+) -> list[Consent]:
+    """Every grant in force, the one given last first."""
+    return await queries.list_consents(connection, partner_id, member, today=business_date(now))
+
+
 async def find_bound_at(connection: Connection, *, partner_id: UUID, member: MemberRef) -> datetime:
     """Since when the partner knows the member."""
     moment = await queries.find_bound_at(connection, partner_id, member)
@@ -206,7 +213,7 @@ async def _enrol(
     members = await enrol_members(connection, count=len(ref_hashes), now=now)
     customers = dict(zip(ref_hashes, members, strict=True))
     await registry.link_customers(connection, partner_id=partner_id, customers=customers, now=now)
-    key = vault.key("pairwise")
+    key = pairwise_key(vault)
     names = [(member, pairwise(key, partner_id, member.member_id)) for member in members]
     await queries.insert_subjects(connection, partner_id, names, key_version=KEY_VERSION, now=now)
     apps = await registry.list_apps(connection, partner_id)
@@ -220,6 +227,11 @@ async def _enrol(
         now=now,
     )
     return customers
+
+
+def pairwise_key(vault: Vault, version: int = KEY_VERSION) -> bytes:
+    """The key new names are made with. A name lies in its row with its version, so a new version renames nobody."""
+    return vault.key("pairwise" if version == 1 else f"pairwise:{version}")
 
 
 def pairwise(key: bytes, partner_id: UUID, member_id: int) -> str:

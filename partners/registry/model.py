@@ -36,7 +36,7 @@ class Partner(Struct, frozen=True, kw_only=True):
     status: PartnerStatus
     #: raised when earlier tokens must stop working for good
     epoch: int
-    #: whom members may turn to: the consent page shows it
+    #: how a member reaches the partner about its data (PIPL §23)
     contact: str = ""
 
 

@@ -18,18 +18,18 @@ SELECT id, slug, name_zh, name_en, kind, scene, status, epoch, contact FROM regi
 """
 
 FIND_PARTNER_BY_SLUG = """
-SELECT id, slug, name_zh, name_en, kind, scene, status, epoch FROM registry_partner WHERE slug = $1
+SELECT id, slug, name_zh, name_en, kind, scene, status, epoch, contact FROM registry_partner WHERE slug = $1
 """
 
 LIST_PARTNERS = """
-SELECT id, slug, name_zh, name_en, kind, scene, status, epoch
+SELECT id, slug, name_zh, name_en, kind, scene, status, epoch, contact
   FROM registry_partner
  ORDER BY slug
 """
 
 # By id: whoever goes from partner to partner remembers the last one.
 FIND_NEXT_PARTNER = """
-SELECT id, slug, name_zh, name_en, kind, scene, status, epoch
+SELECT id, slug, name_zh, name_en, kind, scene, status, epoch, contact
   FROM registry_partner
  WHERE id > $1 AND status = ANY ($2::text[])
  ORDER BY id
@@ -37,7 +37,7 @@ SELECT id, slug, name_zh, name_en, kind, scene, status, epoch
 """
 
 LOCK_PARTNER = """
-SELECT id, slug, name_zh, name_en, kind, scene, status, epoch
+SELECT id, slug, name_zh, name_en, kind, scene, status, epoch, contact
   FROM registry_partner
  WHERE id = $1
    FOR NO KEY UPDATE

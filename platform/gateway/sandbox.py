@@ -221,6 +221,7 @@ async def _add_partner(
         kind=partner.kind,
         scene=partner.slug,
         status="live",
+        contact=f"privacy@{partner.slug}.example",
         now=now,
     )
     today = business_date(now)

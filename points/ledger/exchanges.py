@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from datetime import datetime
+from uuid import UUID
 
 import asyncpg
 from msgspec.structs import replace
@@ -12,6 +13,7 @@ from kernel.errors import Conflict, Refusal, Unprocessable
 from kernel.ids import to_wire
 from kernel.outbox import Event, enqueue
 from points.ledger import exchange_queries, queries
+from points.ledger.balances import read_balance
 from points.ledger.deeds import Exchange, ExchangeRate, ExchangeRequest, TargetLot
 from points.ledger.journal import Journal
 from points.ledger.model import Account, PointType, Take, wallet_ref
@@ -110,8 +112,19 @@ async def exchange_points(connection: Connection, request: ExchangeRequest, *, n
     if isinstance(takes, Refusal):
         raise takes
     journal.settle(await queries.list_due_lots(connection, [target], now=now))
-    exchange = _journal_exchange(journal, request, rate, takes, given, now)
+    operation_id = _journal_exchange(journal, request, rate, takes, given)
     await journal.write(connection)
+    exchange = Exchange(
+        id=operation_id,
+        taken_points=taken,
+        given_points=given,
+        rate=rate,
+        # as of now, also where points have ripened that the exchange did not need
+        balances=(
+            await read_balance(connection, request.member, point_type=rate.from_type, now=now),
+            await read_balance(connection, request.member, point_type=rate.to_type, now=now),
+        ),
+    )
     await enqueue(connection, [_event(request, exchange)], now=now)
     return exchange
 
@@ -149,8 +162,7 @@ def _journal_exchange(
     rate: ExchangeRate,
     takes: Sequence[Take],
     given: int,
-    now: datetime,
-) -> Exchange:
+) -> UUID:
     taken = sum(one.points for one in takes)
     operation_id = journal.record(
         request.member,
@@ -178,16 +190,7 @@ def _journal_exchange(
         )
         granted.append(journal.grant(operation_id, Account.EXCHANGED, made))
     journal.repay(operation_id, granted)
-    return Exchange(
-        id=operation_id,
-        taken_points=taken,
-        given_points=given,
-        rate=rate,
-        balances=(
-            journal.wallet(request.member, rate.from_type).balance,
-            journal.wallet(request.member, rate.to_type).balance,
-        ),
-    )
+    return operation_id
 
 
 def _event(request: ExchangeRequest, exchange: Exchange) -> Event:

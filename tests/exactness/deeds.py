@@ -6,13 +6,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import uuid4
 
-from exactness.house import Answer, Customer, House, Partner
+import msgspec
+
+from exactness.house import MALL, Answer, Customer, House, Partner
 from exactness.model import Lot, Refused, Wallet, end_of_base_points
 from kernel.calendar import rfc3339
 from kernel.database import transaction
+from kernel.errors import Refusal
 from kernel.ids import new_id
 from points.ledger import service as ledger
-from points.ledger.model import EarnPosting, Grant
+from points.ledger.model import POINTS, EarnPosting, Grant
 
 #: status and, of the body, what the model can know
 Expected = tuple[int, dict[str, Any]]
@@ -25,6 +28,8 @@ STATUS = {
     "refund_exceeds_order": 422,
     "refund_already_posted": 409,
     "source_already_earned": 409,
+    "exchange_too_small": 422,
+    "exchange_already_posted": 409,
 }
 
 
@@ -250,6 +255,72 @@ def transfer(scene: Scene, ref: str, points: int) -> Deed:
 
     body = {"from": scene.customer.sub, "to": scene.friend.sub, "points": points, "transfer_ref": ref}
     return Deed("/v1/points/transfers", body, tell)
+
+
+def exchange(scene: Scene, ref: str, points: int, way: str) -> Deed:
+    """Into the other kind of points, or back."""
+    now = scene.now
+
+    def tell(wallet: Wallet) -> Expected:
+        taken, given = wallet.exchange(ref, points, way, now=now)
+        assert wallet.mall is not None
+        here, there = wallet.balance(now), wallet.mall.balance(now)
+        left, gained = (here, there) if way == "out" else (there, here)
+        told = {"taken_points": taken, "given_points": given, "from_balance": left, "to_balance": gained}
+        return 201, told
+
+    one, other = ("tessera", MALL) if way == "out" else (MALL, "tessera")
+    body = {"member": scene.customer.sub, "from_type": one, "to_type": other}
+    return Deed("/v1/points/exchanges", {**body, "points": points, "exchange_ref": ref}, tell)
+
+
+@dataclass
+class Decision:
+    """What two people of the bank decide; it is posted or refused."""
+
+    points: int
+    now: datetime
+    key: str = ""
+
+    async def do(self, scene: Scene) -> Answer:
+        try:
+            async with transaction(scene.house.desk) as connection:
+                proposed = await ledger.propose_adjustment(
+                    connection,
+                    member=scene.customer.member,
+                    point_type=POINTS,
+                    points=self.points,
+                    reason_code="goodwill",
+                    reason="a complaint was right",
+                    by="maker",
+                    now=scene.now,
+                )
+                await ledger.approve_adjustment(
+                    connection, adjustment_id=proposed.id, by="checker", now=scene.now
+                )
+        except Refusal as refusal:
+            return Answer(
+                status=STATUS[refusal.code],
+                content=msgspec.json.encode({"code": refusal.code}),
+                replayed=False,
+            )
+        return Answer(status=204, content=b"{}", replayed=False)
+
+    do_until_known = do
+
+    def predict(self, wallet: Wallet) -> Expected:
+        try:
+            wallet.adjust(self.points, now=self.now)
+        except Refused as refused:
+            return STATUS[refused.code], {"code": refused.code}
+        return 204, {}
+
+    def learn(self, scene: Scene, answer: Answer) -> None:
+        """There is nothing to learn."""
+
+
+def adjust(scene: Scene, points: int) -> Decision:
+    return Decision(points, scene.now)
 
 
 def arrive_all(scene: Scene) -> Sweep:

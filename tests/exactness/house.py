@@ -41,6 +41,8 @@ BASE_URL = "http://127.0.0.1:8080"
 #: the pool of the gateway; only its sessions are killed
 GATEWAY = "tessera"
 RETRIES_MAX = 200
+#: a kind of points that others may become
+MALL = "mall"
 
 
 class StandingClock(DatabaseClock):

@@ -11,6 +11,8 @@ from datetime import datetime, timedelta, timezone
 
 SHANGHAI = timezone(timedelta(hours=8))
 GRACE = timedelta(days=30)
+#: points of the other kind for points of this one, and back
+RATES = {"out": (3, 2), "back": (1, 2)}
 
 
 class Refused(Exception):
@@ -105,10 +107,13 @@ class Transfer:
 
 
 class Wallet:
-    """One member's points, and those of a friend to whom they may be given."""
+    """One member's points, those of another kind, and those of a friend to whom they may be given."""
 
-    def __init__(self, friend: "Wallet | None" = None) -> None:
+    def __init__(self, friend: "Wallet | None" = None, mall: "Wallet | None" = None) -> None:
         self.friend = friend
+        self.mall = mall
+        #: by the partner's own number
+        self.exchanges: set[str] = set()
         self.transfers: dict[str, Transfer] = {}
         #: in the order in which they were granted
         self.lots: list[Lot] = []
@@ -183,6 +188,48 @@ class Wallet:
             made = [Lot(funder=lot.funder, points=n, left=n, ends=lot.ends) for lot, n in transfer.sent]
             home.lots.extend(made)
             home._repay([(lot, lot.free(now)) for lot in made])
+
+    def adjust(self, points: int, *, now: datetime) -> None:
+        """The bank gives a lot of its own, which repays what is owed first; or takes what ends soonest."""
+        if points > 0:
+            given = Lot(funder=1, points=points, left=points, ends=end_of_base_points(now))
+            self.lots.append(given)
+            self._repay([(given, points)])
+            return
+        if -points > self.available(now):
+            raise Refused("insufficient_points")
+        for lot, taken in take(self._in_spend_order(now), -points, now):
+            lot.left -= taken
+
+    def exchange(self, name: str, points: int, way: str, *, now: datetime) -> tuple[int, int]:
+        """(taken, given): the most whole points that `points` make, and the fewest that make as many.
+
+        What is given lives as long as what it is made of; a point made of parts of several lots as long as the first.
+        """
+        assert self.mall is not None
+        source, target = (self, self.mall) if way == "out" else (self.mall, self)
+        numerator, denominator = RATES[way]
+        given = points * numerator // denominator
+        taken = -(-given * denominator // numerator)
+        if given == 0:
+            raise Refused("exchange_too_small")
+        if name in self.exchanges:
+            raise Refused("exchange_already_posted")
+        if taken > source.available(now):
+            raise Refused("insufficient_points")
+        self.exchanges.add(name)
+        so_far = made = 0
+        granted = []
+        for lot, part in take(source._in_spend_order(now), taken, now):
+            lot.left -= part
+            so_far += part
+            upto = min(given, -(-so_far * numerator // denominator))
+            if upto > made:
+                granted.append(Lot(funder=lot.funder, points=upto - made, left=upto - made, ends=lot.ends))
+            made = upto
+        target.lots.extend(granted)
+        target._repay([(lot, lot.left) for lot in granted])
+        return taken, given
 
     def refund_both(
         self, name: str, ref: str, refund: str, fen: int, *, now: datetime

@@ -14,14 +14,16 @@ from hypothesis import HealthCheck, Phase, settings
 from hypothesis.stateful import RuleBasedStateMachine, rule, run_state_machine_as_test
 
 from exactness import deeds
-from exactness.deeds import Deed, Scene, Sweep
-from exactness.house import Answer, House, Loop, open_house
-from exactness.model import Lot, Wallet
+from exactness.deeds import Decision, Deed, Scene, Sweep
+from exactness.house import MALL, Answer, House, Loop, open_house
+from exactness.model import RATES, Lot, Wallet
 from kernel.calendar import rfc3339
 from kernel.caller import MemberRef
 from kernel.database import transaction
 from kernel.supervisor import Endpoints
 from points.ledger import service as ledger
+from points.ledger.model import POINTS as TESSERA_TYPE
+from points.ledger.model import TESSERA
 
 #: `make soak` asks for more
 EXAMPLES = int(os.environ.get("SOAK_EXAMPLES", "0"))
@@ -48,6 +50,7 @@ ACTS = st.tuples(
         [
             *("earn", "hold", "batch", "spend", "transfer", "capture", "capture", "release"),
             *("refund_spend", "refund_earning", "refund_both", "lapse", "expire", "arrive"),
+            *("give", "take", "exchange", "exchange_back"),
         ]
     ),
     PLACE,
@@ -57,6 +60,7 @@ ACTS = st.tuples(
     REFUND,
 )
 Act = tuple[str, int, int, int, int, int]
+Step = Deed | Decision | Sweep
 ITEMS = st.lists(
     st.tuples(st.sampled_from(["good", "good", "good", "stranger", "negative", "future", "again"]), FEN),
     min_size=1,
@@ -69,13 +73,15 @@ class Machine(RuleBasedStateMachine):
 
     house: House
     run: Loop
+    #: the code of the other kind of points
+    mall: int
     steps = 0
     #: how often something rare was reached
     reached: dict[str, int]
 
     def __init__(self) -> None:
         super().__init__()
-        self.wallet = Wallet(friend=Wallet())
+        self.wallet = Wallet(friend=Wallet(), mall=Wallet())
         self.done: list[tuple[Deed, Answer]] = []
         self.names = 0
         self.scene = self.run(self._begin)
@@ -156,6 +162,14 @@ class Machine(RuleBasedStateMachine):
     def transfer(self, points: int) -> None:
         self.step(deeds.transfer(self.scene, self.name(), points))
 
+    @rule(points=POINTS, way=st.sampled_from(["out", "out", "back"]))
+    def exchange(self, points: int, way: str) -> None:
+        self.step(deeds.exchange(self.scene, self.name(), points, way))
+
+    @rule(points=POINTS.map(lambda points: -points) | POINTS)
+    def adjust(self, points: int) -> None:
+        self.step(deeds.adjust(self.scene, points))
+
     @rule()
     def arrive(self) -> None:
         self.step(deeds.arrive_all(self.scene))
@@ -202,12 +216,11 @@ class Machine(RuleBasedStateMachine):
     @rule(place=PLACE)
     def repeat_changed(self, place: int) -> None:
         """Another body under a used key is refused, and nothing changes."""
-        if not self.done:
+        told = [deed for deed, _ in self.done if isinstance(deed.body, dict)]
+        if not told:
             return
-        deed, _ = self.done[place % len(self.done)]
-        changed = Deed(deed.path, {"other": True}, deed.tell, key=deed.key)
-        if isinstance(deed.body, dict):
-            changed.body = {**deed.body, **_another(deed.body)}
+        deed = told[place % len(told)]
+        changed = Deed(deed.path, {**deed.body, **_another(deed.body)}, deed.tell, key=deed.key)
         answer = self.run(lambda: changed.do(self.scene))
         assert (answer.status, answer.code) == (422, "idempotency_key_reused"), answer.content
         self.compare(self.wallet)
@@ -236,8 +249,8 @@ class Machine(RuleBasedStateMachine):
         """The session dies while it waits for the wallet, its key and its proof already taken."""
         self.killed(self.meant(act), self._interrupt)
 
-    def killed(self, deed: Deed | Sweep, attempt: Callable[[Deed], Any]) -> None:
-        if isinstance(deed, Sweep):
+    def killed(self, deed: Step, attempt: Callable[[Deed], Any]) -> None:
+        if not isinstance(deed, Deed):
             self.step(deed)  # not the gateway's
             return
         first: Answer = self.run(lambda: attempt(deed))
@@ -247,7 +260,7 @@ class Machine(RuleBasedStateMachine):
             assert (final.status, final.content) == (first.status, first.content)
         self.settle((deed,), (final,))
 
-    async def _together(self, pair: tuple[Deed | Sweep, Deed | Sweep]) -> tuple[Answer, ...]:
+    async def _together(self, pair: tuple[Step, Step]) -> tuple[Answer, ...]:
         return tuple(await asyncio.gather(*(deed.do_until_known(self.scene) for deed in pair)))
 
     async def _race(self, deed: Deed, turns: int) -> Answer:
@@ -275,10 +288,10 @@ class Machine(RuleBasedStateMachine):
     def member_id(self) -> int:
         return self.scene.customer.member.member_id
 
-    def step(self, deed: Deed | Sweep) -> None:
+    def step(self, deed: Step) -> None:
         self.settle((deed,), (self.run(lambda: deed.do(self.scene)),))
 
-    def settle(self, asked: tuple[Deed | Sweep, ...], answers: tuple[Answer, ...]) -> None:
+    def settle(self, asked: tuple[Step, ...], answers: tuple[Answer, ...]) -> None:
         """Some order of what was asked explains every answer and the books."""
         found = []
         for order in ((0,),) if len(asked) == 1 else ((0, 1), (1, 0)):
@@ -310,9 +323,10 @@ class Machine(RuleBasedStateMachine):
         return self.run(lambda: self._differences(wallet))
 
     async def _differences(self, wallet: Wallet) -> list[str]:
-        assert wallet.friend is not None
+        assert wallet.friend is not None and wallet.mall is not None
         found = [
             *await self._differences_of(wallet, self.scene.customer.member),
+            *await self._differences_of(wallet.mall, self.scene.customer.member, self.mall),
             *await self._differences_of(wallet.friend, self.scene.friend.member),
         ]
         holds = await self.house.desk.fetch(HOLDS, self.member_id)
@@ -322,11 +336,13 @@ class Machine(RuleBasedStateMachine):
             found.append(f"holds {kept} are not {states}")
         return found
 
-    async def _differences_of(self, wallet: Wallet, member: MemberRef) -> list[str]:
+    async def _differences_of(
+        self, wallet: Wallet, member: MemberRef, point_type: int = TESSERA
+    ) -> list[str]:
         now = self.scene.now
         async with transaction(self.house.desk) as connection:
-            read = await ledger.read_balance(connection, member, now=now)
-            lots = await connection.fetch(LOTS, member.member_id)
+            read = await ledger.read_balance(connection, member, point_type=point_type, now=now)
+            lots = await connection.fetch(LOTS, member.member_id, point_type)
         balance = {name: getattr(read, name) for name in read.__struct_fields__}
         found = []
         if balance != wallet.balance(now):
@@ -362,7 +378,7 @@ class Machine(RuleBasedStateMachine):
     def _all(self, kind: str) -> list[str]:
         return list(self.wallet.holds if kind == "hold" else self.wallet.earnings)
 
-    def meant(self, act: Act) -> Deed | Sweep:
+    def meant(self, act: Act) -> Step:
         """What is asked, if there is something to ask it of; an earning otherwise."""
         scene = self.scene
         kind, place, fen, points, ttl, refund = act
@@ -378,6 +394,10 @@ class Machine(RuleBasedStateMachine):
                 return deeds.transfer(scene, self.name(), points)
             case "arrive":
                 return deeds.arrive_all(scene)
+            case "give" | "take":
+                return deeds.adjust(scene, points if kind == "give" else -points)
+            case "exchange" | "exchange_back":
+                return deeds.exchange(scene, self.name(), points, "out" if kind == "exchange" else "back")
             case "refund_both" if hold and earning:
                 return deeds.refund_both(scene, hold, earning, self.name(), refund)
             case "lapse":
@@ -401,7 +421,7 @@ class Machine(RuleBasedStateMachine):
 # In the order in which they were granted.
 LOTS = """
 SELECT funder_id, points, held_points, expires_at, remaining_points
-  FROM ledger_lot WHERE member_id = $1 ORDER BY lot_seq
+  FROM ledger_lot WHERE member_id = $1 AND point_type = $2 ORDER BY lot_seq
 """
 HOLDS = "SELECT order_ref, state, points, captured_points FROM ledger_hold WHERE member_id = $1"
 UNBOOKED = """
@@ -460,13 +480,32 @@ def house(
 def test_the_books_equal_the_model_after_every_step(
     house: House, run: Loop, record_property: Callable[[str, object], None]
 ) -> None:
-    async def fund() -> None:
+    async def prepare() -> int:
         for code in ("partner:one", "partner:two"):
             await house.superuser.execute(
                 "INSERT INTO ledger_funder (code, kind, partner_id) VALUES ($1, 'partner', $2)", code, uuid4()
             )
+        now = house.clock.at
+        async with transaction(house.desk) as connection:
+            mall = await ledger.register_point_type(
+                connection, name=MALL, value_fen_e6=500_000, by="tests", now=now
+            )
+            for (numerator, denominator), (one, other) in zip(
+                (RATES["out"], RATES["back"]), ((TESSERA_TYPE, mall), (mall, TESSERA_TYPE)), strict=True
+            ):
+                await ledger.set_rate(
+                    connection,
+                    from_type=one,
+                    to_type=other,
+                    numerator=numerator,
+                    denominator=denominator,
+                    valid_from=now,
+                    by="tests",
+                    now=now,
+                )
+        return mall.code
 
-    run(fund)
+    Machine.mall = run(prepare)
     reached: dict[str, int] = {}
     Machine.house, Machine.run, Machine.reached, Machine.steps = house, run, reached, 0
     run_state_machine_as_test(
@@ -490,6 +529,7 @@ def test_the_books_equal_the_model_after_every_step(
         "insufficient_points",
         "refund_exceeds_order",
         "hold_not_open",
+        "exchange_too_small",
     ):
         assert reached.get(rare), f"{rare} was never reached: the test is too weak"
     assert run(house.broken_sentences) == {}

@@ -125,4 +125,5 @@ def flow_of(connection: Connection, signer: Signer, vault: Vault, now: datetime)
 
 @pytest.fixture
 async def flow(flow_of: Any, app: App, client: PartnerClient) -> Flow:
-    return await flow_of(app, client)
+    made: Flow = await flow_of(app, client)
+    return made

@@ -165,7 +165,7 @@ async def test_par_without_duplicate_parameters(flow: Flow) -> None:
 async def test_par_asks_as_much_of_an_assertion_as_the_token_endpoint(
     module: str, claims: dict[str, Any], flow: Flow
 ) -> None:
-    moved = {
+    moved: dict[str, Any] = {
         name: int((flow.now + timedelta(seconds=value)).timestamp()) if isinstance(value, int) else value
         for name, value in claims.items()
     }

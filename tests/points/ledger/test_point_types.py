@@ -328,3 +328,15 @@ async def test_a_refusal_names_what_is_there(bank: Bank, connection: Connection)
     with pytest.raises(Refusal) as refused:
         await exchange(bank, connection, member, miles, 6)
     assert (refused.value.code, refused.value.facts) == ("insufficient_points", {"available_points": 5})
+
+
+async def test_balances_after_an_exchange_know_what_has_ripened(bank: Bank, connection: Connection) -> None:
+    """Also where the exchange did not need it, and nobody has booked it yet."""
+    member, miles = await bank.enrol(connection), await bank.register_type(connection)
+    await bank.earn(connection, member, 5)
+    waiting = bank.posting(member, 7, activates_in=DAY)
+    await service.post_earnings(connection, [waiting], now=bank.now)
+    await set_rate(bank, connection, miles, 1, 1)
+    done = await exchange(bank, connection, member, miles, 5, now=bank.now + DAY)
+    assert (done.balances[0].available_points, done.balances[0].pending_points) == (7, 0)
+    assert done.balances[0] == await service.read_balance(connection, member, now=bank.now + DAY)
