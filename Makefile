@@ -6,7 +6,7 @@ DATA   ?= var
 ORDERS ?=
 ONLY   ?=
 
-.PHONY: help demo serve test check bench fuzz faults soak clean lock docs
+.PHONY: help demo serve test browser check bench fuzz faults soak clean lock docs
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -30,6 +30,9 @@ serve: $(STAMP) ## the platform on http://127.0.0.1:8080
 
 test: $(STAMP) ## every test, on real PostgreSQL and Valkey
 	$(BIN)/pytest -q -n 2 --dist loadfile
+
+browser: $(STAMP) ## the bank's pages in a real Chromium, which must be on PATH
+	BROWSER_NEEDED=1 $(BIN)/pytest -q tests/browser
 
 check: $(STAMP) ## lint, types, import contracts, generated documents
 	$(BIN)/ruff check .

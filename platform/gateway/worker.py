@@ -20,8 +20,8 @@ from kernel import one_time
 from kernel.database import Pool, acquire, open_pool, transaction
 from kernel.settings import Settings
 from partners.credit import service as credit
-from partners.oauth.forgetting import forget_flows
 from partners.login import service as login
+from partners.oauth.forgetting import forget_flows
 from partners.webhooks import delivery
 from partners.webhooks import service as webhooks
 from points.earning import campaigns
@@ -128,8 +128,8 @@ async def _work(settings: Settings) -> None:
 
         async def forget() -> int:
             async with transaction(runtime.pool) as connection:
-                await forget_flows(connection, now=runtime.clock.now())
                 await login.forget_old(connection, now=runtime.clock.now())
+                await forget_flows(connection, now=runtime.clock.now())
                 return await one_time.forget_expired(connection, now=runtime.clock.now())
 
         due = DueJobs(jobs_pool, schedule(runtime.signer), now_of=runtime.clock.now, ending=ending.is_set)

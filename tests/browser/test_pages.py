@@ -68,10 +68,12 @@ async def test_a_member_declines_at_once_with_the_keyboard_alone(
     for _ in range(3):  # from the name to the password, the button, the way back
         await page.keyboard.press("Tab")
     await page.keyboard.press("Enter")
+    await page.wait_for_selector("button[value=deny]:focus")
+    await shoot(page, "decline")
+    await page.keyboard.press("Enter")
     await page.wait_for_url(f"{shop}?error=access_denied**")
     assert complaints == []
-    await page.go_back()
-    await page.reload()
+    await page.goto(site.base_url + waiting.path)
     assert await page.inner_text("h1") == "请求无效或已完成"
     await shoot(page, "error")
 

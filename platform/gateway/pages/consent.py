@@ -1,6 +1,7 @@
 """What the consent page says: everything the member must know before agreeing, as lines and tables."""
 
 from collections.abc import Mapping
+from datetime import date
 from typing import Any
 
 import msgspec
@@ -9,6 +10,11 @@ from msgspec import Struct
 from gateway.pages.wording import Locale, say, value
 from partners.oauth.interaction import Interaction
 from partners.oauth.scopes import DATA_KINDS, PURPOSES, SCOPES, SENSITIVE_SCOPES, USES, Label, Scope
+
+MONTHS = (
+    *("January", "February", "March", "April", "May", "June"),
+    *("July", "August", "September", "October", "November", "December"),
+)
 
 
 class Block(Struct, frozen=True, kw_only=True):
@@ -56,7 +62,7 @@ def asked_of(interaction: Interaction, locale: Locale) -> Asked:
             block_of(msgspec.to_builtins(detail), locale) for detail in interaction.authorization_details
         ],
         sensitive=interaction.sensitive,
-        ends_on=interaction.ends_on.isoformat(),
+        ends_on=long_date(interaction.ends_on, locale),
     )
 
 
@@ -108,6 +114,13 @@ def block_of(detail: dict[str, Any], locale: Locale) -> Block:
                 title=str(other),
                 rows=[(name, str(content)) for name, content in detail.items() if name != "type"],
             )
+
+
+def long_date(day: date, locale: Locale) -> str:
+    """A date nobody reads the wrong way round."""
+    if locale == "zh":
+        return f"{day.year}年{day.month}月{day.day}日"
+    return f"{day.day} {MONTHS[day.month - 1]} {day.year}"
 
 
 def yuan(fen: int) -> str:

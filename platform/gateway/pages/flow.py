@@ -22,6 +22,9 @@ from partners.login.model import Device, Factors, Passkey, Session, Step
 from partners.login.passkeys import RelyingParty
 from partners.oauth.interaction import Interaction, find_interaction
 
+#: nothing is typed on these, and their forms end at the partner
+LEADING_BACK = ("consent", "decline")
+
 #: a step that failed: what the page says, and the status it says it with
 CODE_PROBLEMS: dict[Step, tuple[str, int]] = {
     Step.WRONG: ("wrong_code", 422),
@@ -161,6 +164,11 @@ async def consent_page(
     )
 
 
+def decline_page(matter: Matter) -> Response[bytes]:
+    """To leave before the login is complete; nothing secret is typed here, so this page may lead away."""
+    return _page("decline", matter)
+
+
 async def new_passkey_page(
     connection: Connection,
     matter: Matter,
@@ -225,7 +233,7 @@ def _page(name: str, matter: Matter, **facts: Any) -> Response[bytes]:
     return page(
         name,
         locale=matter.locale,
-        returns_to=matter.interaction.redirect_uri,
+        returns_to=matter.interaction.redirect_uri if name in LEADING_BACK else None,
         partner=partner_name(matter.interaction, matter.locale),
         here=matter.here,
         at=matter.at,

@@ -270,6 +270,19 @@ async def post_consent(
     return redirect(back, cookies=(drop_browser(handle),))
 
 
+@get(f"{PAGE}/decline", public=True, include_in_schema=False, exception_handlers=TROUBLES)
+async def show_decline(
+    request: Browser,
+    handle: FromPath[str],
+    connection: NamedDependency[Connection],
+    runtime: NamedDependency[Runtime],
+    now: NamedDependency[datetime],
+) -> Page:
+    """Leave without a login."""
+    visit = read_visit(request, handle)
+    return flow.decline_page(await flow.continue_(connection, runtime, visit, now=now))
+
+
 @get(f"{STATIC_PATH}/{{name:str}}", public=True, include_in_schema=False)
 async def show_static(name: FromPath[str]) -> Page:
     """The style and the one script of the pages."""
@@ -301,5 +314,6 @@ routes = [
     show_new_passkey,
     post_new_passkey,
     post_consent,
+    show_decline,
     show_static,
 ]

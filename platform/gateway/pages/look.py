@@ -100,8 +100,14 @@ def _headers(script: bool, returns_to: str | None) -> dict[str, str]:
 
 
 def _policy(script: bool, returns_to: str | None) -> str:
-    """Browsers hold a form's redirects against `form-action` too, so the way back to the partner stands in it."""
-    targets = " ".join(("'self'", *([origin_of(returns_to)] if returns_to else [])))
+    """Where something secret is typed, forms go to us alone.
+
+    Chromium holds every redirect that follows a form against `form-action`: the partner's address, and wherever the
+    partner goes on to. So the pages that lead back, on which nothing is typed, name all of https.
+    """
+    targets = "'self'"
+    if returns_to is not None:
+        targets += " https:" if returns_to.startswith("https:") else f" https: {origin_of(returns_to)}"
     scripts = " script-src 'self';" if script else ""
     return (
         f"default-src 'none'; style-src 'self';{scripts} form-action {targets}; "

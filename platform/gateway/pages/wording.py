@@ -17,6 +17,13 @@ TEXTS: dict[str, tuple[str, str]] = {
     "asked_by": ("“{partner}”请您登录并确认授权", "{partner} asks you to sign in and decide"),
     "cancel": ("取消并返回“{partner}”", "Cancel and return to {partner}"),
     "continue": ("继续", "Continue"),
+    "decline_title": ("取消并返回“{partner}”？", "Return to {partner}?"),
+    "decline_lead": (
+        "我们不会向“{partner}”提供您的任何信息，它只会得知您没有授权。",
+        "{partner} gets nothing of yours. It only learns that you did not agree.",
+    ),
+    "decline_go": ("不授权，返回", "Return without agreeing"),
+    "decline_not": ("继续登录", "Go on signing in"),
     # password
     "sign_in": ("登录", "Sign in"),
     "login_name": ("登录名", "Login name"),
@@ -159,7 +166,7 @@ TEXTS: dict[str, tuple[str, str]] = {
         "故障发生在我们这边，您的操作未生效。",
         "The failure is on our side. Nothing has happened.",
     ),
-    "error_reference": ("参考编号", "Reference"),
+    "error_reference": ("参考编号：", "Reference: "),
 }
 
 #: what authorization details name: Chinese, English
