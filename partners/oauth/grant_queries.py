@@ -11,7 +11,7 @@ from kernel.calendar import business_date
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from partners.oauth.details import AuthorizationDetail
-from partners.oauth.model import Consent, PushedRequest
+from partners.oauth.model import Consent, Request
 
 LOCK_PAIR = """
 SELECT pg_advisory_xact_lock(hashtextextended('oauth_consent:' || $1::uuid::text || ':' || $2::bigint::text, 0))
@@ -67,7 +67,7 @@ async def count_standing(
 
 
 async def insert_grant(
-    connection: Connection, pushed: PushedRequest, *, grant_id: UUID, member: MemberRef, now: datetime
+    connection: Connection, pushed: Request, *, grant_id: UUID, member: MemberRef, now: datetime
 ) -> None:
     asked = pushed.document
     await connection.execute(
@@ -119,7 +119,7 @@ async def withdraw_grant(
 
 async def insert_given(
     connection: Connection,
-    pushed: PushedRequest,
+    pushed: Request,
     *,
     given_id: UUID,
     consent_id: UUID,

@@ -14,7 +14,7 @@ from kernel.errors import Conflict
 from kernel.ids import new_id, to_wire
 from partners.oauth import flow_queries, grant_queries, queries
 from partners.oauth.details import AuthorizationDetail
-from partners.oauth.model import TOKEN_SECONDS, AuthorizationRequest, Consent, PushedRequest
+from partners.oauth.model import TOKEN_SECONDS, Asked, Consent, Request
 
 GRANTS_MAX = 16
 #: how long a revocation is kept: beyond the last token it could concern
@@ -43,7 +43,7 @@ async def lock_pair(connection: Connection, *, partner_id: UUID, member: MemberR
 
 async def record_grant(
     connection: Connection,
-    pushed: PushedRequest,
+    pushed: Request,
     *,
     member: MemberRef,
     authentication: Authentication,
@@ -72,7 +72,7 @@ async def record_grant(
 
 
 async def _create(
-    connection: Connection, pushed: PushedRequest, member: MemberRef, *, now: datetime
+    connection: Connection, pushed: Request, member: MemberRef, *, now: datetime
 ) -> UUID | None:
     standing = await grant_queries.count_standing(connection, pushed.partner_id, member, now=now)
     if standing >= GRANTS_MAX:
@@ -83,7 +83,7 @@ async def _create(
 
 
 async def _change(
-    connection: Connection, pushed: PushedRequest, member: MemberRef, *, now: datetime
+    connection: Connection, pushed: Request, member: MemberRef, *, now: datetime
 ) -> UUID | None:
     """Merge into, or replace, the grant the request names; it keeps its id."""
     asked = pushed.document
@@ -117,7 +117,7 @@ class _Extent(Struct, frozen=True, kw_only=True):
     ends_on: date
 
 
-def _merged(present: Consent, asked: AuthorizationRequest) -> _Extent:
+def _merged(present: Consent, asked: Asked) -> _Extent:
     details = list(present.authorization_details)
     details += [detail for detail in asked.authorization_details if detail not in details]
     return _Extent(

@@ -14,7 +14,7 @@ from kernel.database import Connection
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth import discovery, service
-from partners.oauth.exchange import GRANTS
+from partners.oauth.grant_types import GRANTS
 from partners.oauth.keys import Signer
 from partners.oauth.model import Consent, TokenIssued
 from partners.oauth.token import RESOURCE_PATH, TOKEN_PATH, request_token

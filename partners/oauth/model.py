@@ -1,7 +1,7 @@
 """Tokens, proofs, consents as values."""
 
 from datetime import date, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
 
 from msgspec import Meta, Struct
@@ -99,29 +99,46 @@ class TokenForm(ClientForm, frozen=True, kw_only=True):
     redirect_uri: str | None = None
     code_verifier: str | None = None
     refresh_token: str | None = None
+    auth_req_id: str | None = None
 
 
-class PushForm(ClientForm, frozen=True, kw_only=True):
-    """The parameters of a pushed authorization request that this server knows."""
+class AskForm(ClientForm, frozen=True, kw_only=True):
+    """The parameters by which a partner says what it asks of a member."""
 
-    response_type: str | None = None
-    response_mode: str | None = None
-    redirect_uri: str | None = None
     scope: str | None = None
-    state: str | None = None
-    nonce: str | None = None
-    code_challenge: str | None = None
-    code_challenge_method: str | None = None
-    dpop_jkt: str | None = None
     authorization_details: str | None = None
     grant_management_action: str | None = None
     grant_id: str | None = None
     #: ours: the last day of the grant asked for
     grant_ends_on: str | None = None
     ui_locales: str | None = None
-    prompt: str | None = None
     request: str | None = None
+
+
+class PushForm(AskForm, frozen=True, kw_only=True):
+    """The parameters of a pushed authorization request that this server knows."""
+
+    response_type: str | None = None
+    response_mode: str | None = None
+    redirect_uri: str | None = None
+    state: str | None = None
+    nonce: str | None = None
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+    dpop_jkt: str | None = None
+    prompt: str | None = None
     request_uri: str | None = None
+
+
+class BackchannelForm(AskForm, frozen=True, kw_only=True):
+    """The parameters of a backchannel authentication request (OpenID CIBA §7.1) that this server knows."""
+
+    login_hint: str | None = None
+    login_hint_token: str | None = None
+    id_token_hint: str | None = None
+    binding_message: str | None = None
+    requested_expiry: str | None = None
+    user_code: str | None = None
 
 
 class TokenQuestion(ClientForm, frozen=True, kw_only=True):
@@ -194,18 +211,9 @@ class Standing(Struct, frozen=True, kw_only=True):
     consented: bool
 
 
-class AuthorizationRequest(Struct, frozen=True, kw_only=True):
-    """What a partner asks a member for, checked at the moment it was pushed; the `document` of oauth_request."""
+class Asked(Struct, frozen=True, kw_only=True):
+    """What a partner asks a member for, checked at the moment it was asked."""
 
-    #: of the answer (RFC 9207)
-    issuer: str
-    redirect_uri: str
-    state: str | None
-    nonce: str | None
-    #: S256
-    code_challenge: str
-    #: the key the code is bound to (RFC 9449 §10)
-    dpop_jkt: str | None
     scopes: list[str]
     purposes: list[str]
     data_kinds: list[str]
@@ -218,6 +226,43 @@ class AuthorizationRequest(Struct, frozen=True, kw_only=True):
     #: the only member who may agree, where the request is about one
     member_id: int | None
     ui_locales: str | None
+
+
+class AuthorizationRequest(Asked, frozen=True, kw_only=True):
+    """What is asked by way of the member's browser; the `document` of oauth_request."""
+
+    #: of the answer (RFC 9207)
+    issuer: str
+    redirect_uri: str
+    state: str | None
+    nonce: str | None
+    #: S256
+    code_challenge: str
+    #: the key the code is bound to (RFC 9449 §10)
+    dpop_jkt: str | None
+
+
+class BackchannelDocument(Asked, frozen=True, kw_only=True):
+    """What is asked by way of the member's phone; the `document` of oauth_backchannel."""
+
+    #: the words by which the member knows that phone and counter speak of the same thing (CIBA §7.1)
+    binding_message: str | None
+
+
+class Request(Protocol):
+    """A request of a partner that a member may grant, whichever way it came."""
+
+    @property
+    def id(self) -> UUID: ...
+
+    @property
+    def partner_id(self) -> UUID: ...
+
+    @property
+    def client_id(self) -> str: ...
+
+    @property
+    def document(self) -> Asked: ...
 
 
 class PushedRequest(Struct, frozen=True, kw_only=True):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from partners.oauth.details import DETAIL_TYPES
-from partners.oauth.exchange import GRANTS
+from partners.oauth.grant_types import GRANTS
 
 _ASSERTION = {
     "client_assertion_type": {

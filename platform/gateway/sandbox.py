@@ -221,7 +221,6 @@ async def _add_partner(
         kind=partner.kind,
         scene=partner.slug,
         status="live",
-        contact=f"privacy@{partner.slug}.example",
         now=now,
     )
     today = business_date(now)
