@@ -83,7 +83,7 @@ CREATE TABLE mobile_session (
     started_at       timestamptz NOT NULL,
     refreshed_at     timestamptz NOT NULL,
     ended_at         timestamptz,
-    ended_because    text        CHECK (ended_because IN ('revoked', 'code_reused', 'refresh_reused')),
+    ended_because    text        CHECK (ended_because IN ('revoked', 'replaced', 'code_reused', 'refresh_reused')),
     CHECK ((ended_at IS NULL) = (ended_because IS NULL))
 );
 CREATE INDEX mobile_session_member ON mobile_session (member_id) WHERE ended_at IS NULL;

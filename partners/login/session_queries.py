@@ -88,7 +88,9 @@ ON CONFLICT (kind, subject) DO UPDATE
 RETURNING attempts
 """
 
-RETURN_ATTEMPT = "UPDATE login_attempt SET attempts = greatest(attempts - 1, 0) WHERE kind = $1 AND subject = $2"
+RETURN_ATTEMPT = (
+    "UPDATE login_attempt SET attempts = greatest(attempts - 1, 0) WHERE kind = $1 AND subject = $2"
+)
 
 CLEAR_ATTEMPTS = "UPDATE login_attempt SET attempts = 0 WHERE kind = $1 AND subject = $2"
 

@@ -92,7 +92,7 @@ class AccessVerifier:
         self, *, method: str, path: str, authorization: list[str], proofs: list[str], now: datetime
     ) -> Authenticated:
         """Who is asking. `path` is as sent, without the query; the proof's identifier is the edge's to use up."""
-        token = _token_of(authorization)
+        token = read_token(authorization)
         digest = hashlib.sha256(token.encode()).digest()
         claims = self._claims_of(token, digest, now=now)
         proof = self._proof_of(proofs, method=method, path=path, ath=encode(digest), now=now)
@@ -188,7 +188,8 @@ def check_client(client: Client | None, claims: AccessClaims) -> None:
         raise InvalidToken(reason="it was revoked when the partner's status, an app or a key changed")
 
 
-def _token_of(authorization: list[str]) -> str:
+def read_token(authorization: list[str]) -> str:
+    """The token of a DPoP request (RFC 9449 §7.1)."""
     if not authorization:
         raise TokenMissing
     if len(authorization) > 1:

@@ -4,9 +4,6 @@ A refused exchange may leave a mark, for its request is not rolled back: a code 
 came of it the first time.
 """
 
-import hashlib
-import hmac
-import re
 import secrets
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -22,13 +19,10 @@ from partners.oauth.model import Consent, TokenForm
 from partners.oauth.rules import RequestRefused
 from partners.oauth.service import subject_for
 from partners.oauth.token import Allowance, Grant, TokenRequest, grant_client_credentials
-from partners.registry.jwk import encode
 from partners.registry.model import Client
 
 IDLE = timedelta(days=30)
 SECRET_LENGTH_MAX = 128
-# RFC 7636 §4.1
-_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
 
 
 async def grant_authorization_code(
@@ -88,12 +82,7 @@ def check_code(
     # RFC 6749 §4.1.3: the same redirect_uri as in the authorization request.
     if form.redirect_uri != stored.document.redirect_uri:
         raise RequestRefused("invalid_grant", "redirect_uri is not the one of the authorization request")
-    # RFC 7636 §4.6
-    if form.code_verifier is None or _VERIFIER.fullmatch(form.code_verifier) is None:
-        raise RequestRefused("invalid_grant", "code_verifier is missing or malformed")
-    challenge = encode(hashlib.sha256(form.code_verifier.encode()).digest())
-    if not hmac.compare_digest(challenge, stored.document.code_challenge):
-        raise RequestRefused("invalid_grant", "code_verifier does not fit the code_challenge")
+    rules.check_verifier(form.code_verifier, stored.document.code_challenge)
     # RFC 9449 §10
     if stored.document.dpop_jkt not in (None, jkt):
         raise RequestRefused("invalid_grant", "the code is bound to another key than that of the proof")

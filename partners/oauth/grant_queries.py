@@ -9,9 +9,9 @@ import msgspec
 
 from kernel.calendar import business_date
 from kernel.caller import MemberRef
-from kernel.database import Connection
+from kernel.database import Connection, read
 from partners.oauth.details import AuthorizationDetail
-from partners.oauth.model import Consent, Request
+from partners.oauth.model import Consent, MemberGrant, Request
 
 LOCK_PAIR = """
 SELECT pg_advisory_xact_lock(hashtextextended('oauth_consent:' || $1::uuid::text || ':' || $2::bigint::text, 0))
@@ -46,6 +46,16 @@ UPDATE oauth_consent
    SET withdrawn_at = $3
  WHERE partner_id = $1 AND id = $2 AND withdrawn_at IS NULL
 RETURNING member_id, bucket
+"""
+
+# The newest first: ids are ordered by time.
+LIST_OF_MEMBER = """
+SELECT id, partner_id, scopes, purposes, data_kinds, authorization_details, sensitive, granted_at, ends_on
+  FROM oauth_consent
+ WHERE member_id = $1 AND withdrawn_at IS NULL AND ends_on >= $2
+   AND ($3::uuid IS NULL OR id < $3) AND ($4::uuid IS NULL OR id = $4)
+ ORDER BY id DESC
+ LIMIT $5
 """
 
 INSERT_GIVEN = """
@@ -115,6 +125,22 @@ async def withdraw_grant(
     """Whose grant it was; None if it does not stand."""
     record = await connection.fetchrow(WITHDRAW_GRANT, partner_id, grant_id, now)
     return None if record is None else MemberRef(member_id=record["member_id"], bucket=record["bucket"])
+
+
+async def list_of_member(
+    connection: Connection,
+    member: MemberRef,
+    *,
+    before: UUID | None = None,
+    grant_id: UUID | None = None,
+    limit: int,
+    now: datetime,
+) -> list[MemberGrant]:
+    """Those older than `before`, or the one of this id."""
+    records = await connection.fetch(
+        LIST_OF_MEMBER, member.member_id, business_date(now), before, grant_id, limit
+    )
+    return [read(record, MemberGrant) for record in records]
 
 
 async def insert_given(

@@ -14,7 +14,7 @@ from kernel.errors import Conflict
 from kernel.ids import new_id, to_wire
 from partners.oauth import flow_queries, grant_queries, queries
 from partners.oauth.details import AuthorizationDetail
-from partners.oauth.model import TOKEN_SECONDS, Asked, Consent, Request
+from partners.oauth.model import TOKEN_SECONDS, Asked, Consent, MemberGrant, Request
 
 GRANTS_MAX = 16
 #: how long a revocation is kept: beyond the last token it could concern
@@ -145,6 +145,21 @@ async def find_grant(
 ) -> Consent | None:
     """The partner's grant of this id, if it stands."""
     return await grant_queries.find_grant(connection, partner_id, grant_id, now=now)
+
+
+async def list_of_member(
+    connection: Connection, *, member: MemberRef, before: UUID | None, limit: int, now: datetime
+) -> list[MemberGrant]:
+    """What the member allows, whoever it was given to, the newest first."""
+    return await grant_queries.list_of_member(connection, member, before=before, limit=limit, now=now)
+
+
+async def find_of_member(
+    connection: Connection, *, member: MemberRef, grant_id: UUID, now: datetime
+) -> MemberGrant | None:
+    """The member's own grant of this id, if it stands."""
+    found = await grant_queries.list_of_member(connection, member, grant_id=grant_id, limit=1, now=now)
+    return found[0] if found else None
 
 
 async def revoke(connection: Connection, subjects: Sequence[str], *, now: datetime) -> None:

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from msgspec import Meta, Struct
 
-from kernel.caller import Caller, MemberRef
+from kernel.caller import Caller, MemberCaller, MemberRef
 from partners.oauth.details import AuthorizationDetail
 
 TOKEN_SECONDS = 300
@@ -171,7 +171,8 @@ class TokenRefused(Struct, frozen=True, kw_only=True):
 class Authenticated(Struct, frozen=True, kw_only=True):
     """What the edge learns about a request that carried a good token and a good proof."""
 
-    caller: Caller
+    #: a partner's app
+    caller: Caller | None
     #: scope and value of the proof's identifier, which the edge still has to use up
     proof_scope: str
     proof_jti: str
@@ -179,6 +180,16 @@ class Authenticated(Struct, frozen=True, kw_only=True):
     proof_expires_at: datetime
     rate_per_second: int
     burst: int
+    #: a member with the bank's own app, where no partner is asking
+    member: MemberCaller | None = None
+
+    @property
+    def counted_as(self) -> str:
+        """Whose quota the request is taken from."""
+        if self.member is not None:
+            return f"session:{self.member.session_id}"
+        assert self.caller is not None, "somebody was proved"
+        return self.caller.client_id
 
     @property
     def proof_id(self) -> str:
@@ -200,6 +211,20 @@ class Consent(Struct, frozen=True, kw_only=True):
     authorization_details: list[AuthorizationDetail] = []
     #: the member agreed separately to the use of sensitive data (PIPL §29)
     sensitive: bool = False
+
+
+class MemberGrant(Struct, frozen=True, kw_only=True):
+    """One standing grant of a member, to whichever partner."""
+
+    id: UUID
+    partner_id: UUID
+    scopes: list[str]
+    purposes: list[str]
+    data_kinds: list[str]
+    authorization_details: list[AuthorizationDetail]
+    sensitive: bool
+    granted_at: datetime
+    ends_on: date
 
 
 class Standing(Struct, frozen=True, kw_only=True):

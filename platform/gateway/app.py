@@ -11,7 +11,9 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.types import Scope
 
 import partners.credit.handlers
+import partners.mobile.handlers
 import partners.oauth.handlers
+import partners.oauth.handlers_backchannel
 import partners.oauth.handlers_flow
 import partners.offers.handlers
 import partners.registry.handlers
@@ -20,7 +22,9 @@ import partners.webhooks.handlers
 import points.earning.handlers
 import points.earning.handlers_dry_runs
 import points.ledger.handlers
+import points.ledger.handlers_mobile
 import points.membership.handlers
+import points.membership.handlers_mobile
 import points.rewards.handlers
 from gateway import health
 from gateway import reference as reference_pages
@@ -35,10 +39,11 @@ from gateway.requests import Passage
 from gateway.runtime import Runtime
 from gateway.scopes import ScopeGuard
 from gateway.unit_of_work import UnitOfWork, provide_connection, provide_writer
-from kernel.caller import Caller, Subjects
+from kernel.caller import Caller, MemberCaller, Subjects
 from kernel.pages import CursorSeal
 from kernel.settings import Settings
 from kernel.vault import Vault
+from partners.mobile.tokens import Bank
 from partners.oauth.keys import Signer
 from partners.oauth.quote_terms import Quotes
 from partners.oauth.scopes import SCOPES
@@ -47,9 +52,13 @@ from partners.offers.authorizing import OfferedQuotes
 ROUTES: list[Any] = [
     *partners.oauth.handlers.routes,
     *partners.oauth.handlers_flow.routes,
+    *partners.oauth.handlers_backchannel.routes,
+    *partners.mobile.handlers.routes,
     *partners.registry.handlers.routes,
     *points.membership.handlers.routes,
+    *points.membership.handlers_mobile.routes,
     *points.ledger.handlers.routes,
+    *points.ledger.handlers_mobile.routes,
     *points.earning.handlers.routes,
     *points.rewards.handlers.routes,
     *points.earning.handlers_dry_runs.routes,
@@ -122,6 +131,11 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
         assert found is not None, "the scope guard lets nobody else in"
         return found
 
+    def member(scope: Scope) -> MemberCaller:
+        found = Passage.of(scope).member
+        assert found is not None, "the scope guard lets nobody else in"
+        return found
+
     def now(scope: Scope) -> datetime:
         return Passage.of(scope).now
 
@@ -136,6 +150,9 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
 
     def signer() -> Signer:
         return runtime.signer
+
+    def bank() -> Bank:
+        return runtime.bank
 
     def settings() -> Settings:
         return runtime.settings
@@ -158,6 +175,8 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
 
     given: dict[str, Callable[..., object]] = {
         "caller": caller,
+        "member": member,
+        "bank": bank,
         "now": now,
         "subjects": subjects,
         "vault": vault,

@@ -40,6 +40,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 10.0
 PARTNER_PREFIXES = ("/v1/", "/oauth2/grants/")
+MOBILE_PREFIX = "/mobile/v1/"
+OAUTH_PREFIXES = ("/oauth2/", "/mobile/oauth2/")
 ALIVE_PATH = "/livez"
 ANONYMOUS_LIMIT = Limit(name="anonymous", per_second=50, burst=200)
 TOKEN_LIMIT = Limit(name="token", per_second=200, burst=1_000)
@@ -144,22 +146,25 @@ class Edge:
         path: str = scope["path"]
         if path == ALIVE_PATH:
             return  # asks nobody, not even Redis
-        if not path.startswith(PARTNER_PREFIXES):
-            limit = TOKEN_LIMIT if path.startswith("/oauth2/") else ANONYMOUS_LIMIT
+        mobile = path.startswith(MOBILE_PREFIX)
+        if not mobile and not path.startswith(PARTNER_PREFIXES):
+            limit = TOKEN_LIMIT if path.startswith(OAUTH_PREFIXES) else ANONYMOUS_LIMIT
             client = scope.get("client")
             await self._count(client[0] if client else "local", limit, exit_)
             return
-        proved = await self.runtime.verifier.authenticate(
+        # Two issuers, two verifiers: each takes its own tokens only.
+        verifier = self.runtime.member_verifier if mobile else self.runtime.verifier
+        proved = await verifier.authenticate(
             method=scope["method"],
             path=_raw_path(scope),
             authorization=_headers(scope, b"authorization"),
             proofs=_headers(scope, b"dpop"),
             now=passage.now,
         )
-        passage.caller = proved.caller
+        passage.caller, passage.member = proved.caller, proved.member
         read = scope["method"] in READS
         limit = Limit(name="read" if read else "write", per_second=proved.rate_per_second, burst=proved.burst)
-        await self._count(proved.caller.client_id, limit, exit_)
+        await self._count(proved.counted_as, limit, exit_)
         proof = OneTimeProof(
             scope=proved.proof_scope, jti=proved.proof_jti, expires_at=proved.proof_expires_at
         )

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 from msgspec import Struct
 
-from kernel.caller import Caller
+from kernel.caller import Caller, MemberCaller
 
 _KEY = "tessera"
 
@@ -26,6 +26,7 @@ class Passage:
         "base_url",
         "body",
         "caller",
+        "member",
         "now",
         "proof",
         "refused",
@@ -41,6 +42,8 @@ class Passage:
         self.body = b""
         #: who is asking, once proved
         self.caller: Caller | None = None
+        #: the member who is asking with the bank's own app, once proved
+        self.member: MemberCaller | None = None
         #: a proof of possession still to be used up, in the transaction of the write it was made for
         self.proof: OneTimeProof | None = None
         #: code of the refusal that was raised, if one was: the transaction rolls back

@@ -19,6 +19,8 @@ from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.login.delivery import CodeSender, SandboxSender
 from partners.login.passwords import PasswordDesk
+from partners.mobile.access import MemberVerifier
+from partners.mobile.tokens import Bank
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
 from partners.oauth.revocations import RevocationList
@@ -39,6 +41,8 @@ class Runtime:
     vault: Vault
     signer: Signer
     verifier: AccessVerifier
+    bank: Bank
+    member_verifier: MemberVerifier
     subjects: PairwiseSubjects
     limiter: Limiter
     writer: LedgerWriter
@@ -85,6 +89,13 @@ class Runtime:
                 revocations=RevocationList(self.pool),
                 livemode=settings.mode == "live",
             )
+            self.bank = Bank(
+                signer=self.signer,
+                vault=self.vault,
+                base_url=self.base_url,
+                livemode=settings.mode == "live",
+            )
+            self.member_verifier = MemberVerifier(bank=self.bank, pool=self.pool)
             self.limiter = Limiter(self.redis, share=1 / settings.workers)
             self.writer = LedgerWriter(self.pool, vault=self.vault, subjects=self.subjects)
             keeper = asyncio.create_task(self._keep_time(), name="clock")

@@ -20,7 +20,9 @@ from partners.login import codes, passkeys, service
 from partners.login.delivery import CodeSender
 from partners.login.model import Device, Factors, Passkey, Session, Step
 from partners.login.passkeys import RelyingParty
-from partners.oauth.interaction import Interaction, find_interaction
+from partners.mobile.logins import complete_login, deny_login, find_login
+from partners.oauth.grants import Authentication
+from partners.oauth.interaction import Interaction, deny_interaction, find_interaction
 
 #: nothing is typed on these, and their forms end at the partner
 LEADING_BACK = ("consent", "decline")
@@ -199,8 +201,37 @@ async def list_passkeys(connection: Connection, matter: Matter, *, now: datetime
     return await passkeys.list_passkeys(connection, matter.session, device, now=now)
 
 
+async def find_matter(connection: Connection, handle: str, *, now: datetime) -> Interaction | None:
+    """What a partner asks, or a login with the bank's own app."""
+    asked = await find_interaction(connection, handle=handle, now=now)
+    return asked or await find_login(connection, handle=handle, now=now)
+
+
+async def turn_down(connection: Connection, runtime: Runtime, matter: Matter, *, now: datetime) -> str:
+    """The member leaves; returns where to."""
+    handle = matter.visit.handle
+    if matter.interaction.first_party:
+        return await deny_login(connection, handle=handle, base_url=runtime.base_url, now=now)
+    return await deny_interaction(connection, handle=handle, now=now)
+
+
+async def return_to_app(
+    connection: Connection, runtime: Runtime, matter: Matter, session: Session, *, now: datetime
+) -> str:
+    """Of the bank's own app nothing is asked after the login; returns where the app waits, with a code."""
+    proved = await service.finish(connection, session, now=now)
+    return await complete_login(
+        connection,
+        handle=matter.visit.handle,
+        member=proved.member,
+        authentication=Authentication(at=proved.at, methods=proved.methods),
+        base_url=runtime.base_url,
+        now=now,
+    )
+
+
 async def _interaction(connection: Connection, visit: Visit, *, now: datetime) -> Interaction:
-    found = await find_interaction(connection, handle=visit.handle, now=now) if visit.known_handle else None
+    found = await find_matter(connection, visit.handle, now=now) if visit.known_handle else None
     if found is None:
         raise RequestUnknown
     return found
@@ -234,6 +265,7 @@ def _page(name: str, matter: Matter, **facts: Any) -> Response[bytes]:
         name,
         locale=matter.locale,
         returns_to=matter.interaction.redirect_uri if name in LEADING_BACK else None,
+        sent_on_to=matter.interaction.redirect_uri if matter.interaction.first_party else None,
         partner=partner_name(matter.interaction, matter.locale),
         here=matter.here,
         at=matter.at,

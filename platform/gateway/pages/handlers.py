@@ -29,7 +29,7 @@ from partners.login import codes, passkeys, service
 from partners.login.model import Session, Step
 from partners.login.service import new_secret
 from partners.oauth.grants import Authentication
-from partners.oauth.interaction import approve_interaction, deny_interaction
+from partners.oauth.interaction import approve_interaction
 
 PAGE = "/oauth2/interactions/{handle:str}"
 
@@ -151,7 +151,7 @@ async def post_code(
         problem, status = flow.CODE_PROBLEMS[outcome]
         factor = "app" if by_app else "code"
         return await flow.factor_page(connection, matter, factor, problem=problem, status=status, now=now)
-    return await _logged_in(connection, matter, outcome, browser, now)
+    return await _logged_in(connection, runtime, matter, outcome, browser, now)
 
 
 @post(f"{PAGE}/passkey", public=True, include_in_schema=False, exception_handlers=TROUBLES)
@@ -181,7 +181,7 @@ async def post_passkey(
     if isinstance(outcome, Step):
         problem, status = flow.PASSKEY_PROBLEMS[outcome]
         return await flow.factor_page(connection, matter, "passkey", problem=problem, status=status, now=now)
-    return await _logged_in(connection, matter, outcome, browser, now)
+    return await _logged_in(connection, runtime, matter, outcome, browser, now)
 
 
 @get(
@@ -251,9 +251,9 @@ async def post_consent(
     decision = form.get("decision")
     if decision == "deny":
         await service.give_up(connection, matter.session)
-        back = await deny_interaction(connection, handle=handle, now=now)
+        back = await flow.turn_down(connection, runtime, matter, now=now)
         return redirect(back, cookies=(drop_browser(handle),))
-    if decision != "approve" or matter.session.stage != "done":
+    if decision != "approve" or matter.session.stage != "done" or matter.interaction.first_party:
         return redirect(matter.here)
     given = form.get("sensitive") == "yes"
     if matter.interaction.sensitive and not given:
@@ -293,15 +293,23 @@ async def show_static(name: FromPath[str]) -> Page:
 
 
 async def _logged_in(
-    connection: Connection, matter: flow.Matter, session: Session, browser: str, now: datetime
+    connection: Connection,
+    runtime: Runtime,
+    matter: flow.Matter,
+    session: Session,
+    browser: str,
+    now: datetime,
 ) -> Page:
-    """On to the consent, in a browser that is known from now on."""
+    """On to the consent, or back to the bank's own app, in a browser that is known from now on."""
     cookies = [keep_browser(matter.visit.handle, browser)]
     if await flow.own_device(connection, matter.of(session), now=now) is None:
         assert session.account_id is not None, "a login that is complete is somebody's"
         secret = new_secret()
         await service.bind_device(connection, account_id=session.account_id, secret=secret, now=now)
         cookies.append(keep_device(secret))
+    if matter.interaction.first_party:
+        back = await flow.return_to_app(connection, runtime, matter, session, now=now)
+        return redirect(back, cookies=(drop_browser(matter.visit.handle), *cookies[1:]))
     return redirect(matter.here, cookies=tuple(cookies))
 
 

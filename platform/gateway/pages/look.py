@@ -44,10 +44,14 @@ def page(
     status: int = 200,
     script: bool = False,
     returns_to: str | None = None,
+    sent_on_to: str | None = None,
     cookies: tuple[Cookie, ...] = (),
     **facts: Any,
 ) -> Response[bytes]:
-    """A page; `returns_to` is where its forms may end up besides ourselves, `cookies` are set with it."""
+    """A page; `returns_to` is where its forms may end up besides ourselves, `cookies` are set with it.
+
+    `sent_on_to` is the one such place of a page on which something secret is typed: the bank's own app.
+    """
 
     def t(key: str, **named: object) -> str:
         return say(key, locale, **named)
@@ -69,7 +73,7 @@ def page(
         html.encode(),
         status_code=status,
         media_type="text/html; charset=utf-8",
-        headers=_headers(script, returns_to),
+        headers=_headers(script, returns_to, sent_on_to),
         cookies=cookies,
     )
 
@@ -88,9 +92,9 @@ def redirect(address: str, *, cookies: tuple[Cookie, ...] = ()) -> Response[byte
     return Response(b"", status_code=303, headers=headers, cookies=cookies)
 
 
-def _headers(script: bool, returns_to: str | None) -> dict[str, str]:
+def _headers(script: bool, returns_to: str | None, sent_on_to: str | None) -> dict[str, str]:
     return {
-        "content-security-policy": _policy(script, returns_to),
+        "content-security-policy": _policy(script, returns_to, sent_on_to),
         "cache-control": "no-store",
         # the form's Origin would be `null` without a referrer; to others nothing is told
         "referrer-policy": "same-origin",
@@ -99,7 +103,7 @@ def _headers(script: bool, returns_to: str | None) -> dict[str, str]:
     }
 
 
-def _policy(script: bool, returns_to: str | None) -> str:
+def _policy(script: bool, returns_to: str | None, sent_on_to: str | None) -> str:
     """Where something secret is typed, forms go to us alone.
 
     Chromium holds every redirect that follows a form against `form-action`: the partner's address, and wherever the
@@ -107,12 +111,20 @@ def _policy(script: bool, returns_to: str | None) -> str:
     """
     targets = "'self'"
     if returns_to is not None:
-        targets += " https:" if returns_to.startswith("https:") else f" https: {origin_of(returns_to)}"
+        targets += " https:" if returns_to.startswith("https:") else f" https: {source_of(returns_to)}"
+    elif sent_on_to is not None:
+        targets += f" {source_of(sent_on_to)}"
     scripts = " script-src 'self';" if script else ""
     return (
         f"default-src 'none'; style-src 'self';{scripts} form-action {targets}; "
         "frame-ancestors 'none'; base-uri 'none'"
     )
+
+
+def source_of(address: str) -> str:
+    """An address as a policy names it: an app's own scheme has no host."""
+    scheme = address.partition(":")[0]
+    return origin_of(address) if scheme in ("http", "https") else f"{scheme}:"
 
 
 def origin_of(address: str) -> str:
