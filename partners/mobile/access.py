@@ -14,7 +14,7 @@ from partners.mobile.tokens import Bank
 from partners.oauth import rules
 from partners.oauth.access import SKEW_SECONDS, InvalidDpopProof, InvalidToken, read_token
 from partners.oauth.jws import JwsInvalid, convert
-from partners.oauth.model import Authenticated, Proof
+from partners.oauth.model import AuthenticatedMember, Proof
 from partners.oauth.token import PROOF_MEMORY, proof_scope
 from partners.registry.jwk import encode
 
@@ -35,7 +35,7 @@ class MemberVerifier:
 
     async def authenticate(
         self, *, method: str, path: str, authorization: list[str], proofs: list[str], now: datetime
-    ) -> Authenticated:
+    ) -> AuthenticatedMember:
         """Who is asking. `path` is as sent, without the query; the proof's identifier is the edge's to use up."""
         token = read_token(authorization)
         try:
@@ -52,8 +52,7 @@ class MemberVerifier:
             session = await queries.find_standing_session(connection, _session_id(claims))
         if session is None or session.jkt != proof.jkt:
             raise InvalidToken(reason="its session has ended; log in again")
-        return Authenticated(
-            caller=None,
+        return AuthenticatedMember(
             member=_caller(claims, session),
             proof_scope=proof_scope(proof),
             proof_jti=proof.jti,

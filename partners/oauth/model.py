@@ -168,11 +168,9 @@ class TokenRefused(Struct, frozen=True, kw_only=True):
     description: str
 
 
-class Authenticated(Struct, frozen=True, kw_only=True):
-    """What the edge learns about a request that carried a good token and a good proof."""
+class Proved(Struct, frozen=True, kw_only=True):
+    """What the edge learns about any request that carried a good token and a good proof."""
 
-    #: a partner's app
-    caller: Caller | None
     #: scope and value of the proof's identifier, which the edge still has to use up
     proof_scope: str
     proof_jti: str
@@ -180,21 +178,33 @@ class Authenticated(Struct, frozen=True, kw_only=True):
     proof_expires_at: datetime
     rate_per_second: int
     burst: int
-    #: a member with the bank's own app, where no partner is asking
-    member: MemberCaller | None = None
-
-    @property
-    def counted_as(self) -> str:
-        """Whose quota the request is taken from."""
-        if self.member is not None:
-            return f"session:{self.member.session_id}"
-        assert self.caller is not None, "somebody was proved"
-        return self.caller.client_id
 
     @property
     def proof_id(self) -> str:
         """Both parts in one, for a replay window with a single key."""
         return f"{self.proof_scope}:{self.proof_jti}"
+
+
+class Authenticated(Proved, frozen=True, kw_only=True):
+    """A partner's app is asking."""
+
+    caller: Caller
+
+    @property
+    def counted_as(self) -> str:
+        """Whose quota the request is taken from."""
+        return self.caller.client_id
+
+
+class AuthenticatedMember(Proved, frozen=True, kw_only=True):
+    """A member is asking, with the bank's own app."""
+
+    member: MemberCaller
+
+    @property
+    def counted_as(self) -> str:
+        """Whose quota the request is taken from."""
+        return f"session:{self.member.session_id}"
 
 
 class Consent(Struct, frozen=True, kw_only=True):

@@ -29,6 +29,7 @@ from kernel.ids import new_id, to_wire
 from kernel.one_time import use_once
 from kernel.vault import sha256
 from partners.oauth.access import InvalidDpopProof
+from partners.oauth.model import Authenticated, AuthenticatedMember
 
 log = structlog.get_logger("edge")
 
@@ -153,15 +154,20 @@ class Edge:
             await self._count(client[0] if client else "local", limit, exit_)
             return
         # Two issuers, two verifiers: each takes its own tokens only.
-        verifier = self.runtime.member_verifier if mobile else self.runtime.verifier
-        proved = await verifier.authenticate(
-            method=scope["method"],
-            path=_raw_path(scope),
-            authorization=_headers(scope, b"authorization"),
-            proofs=_headers(scope, b"dpop"),
-            now=passage.now,
-        )
-        passage.caller, passage.member = proved.caller, proved.member
+        asked: dict[str, Any] = {
+            "method": scope["method"],
+            "path": _raw_path(scope),
+            "authorization": _headers(scope, b"authorization"),
+            "proofs": _headers(scope, b"dpop"),
+            "now": passage.now,
+        }
+        proved: Authenticated | AuthenticatedMember
+        if mobile:
+            proved = await self.runtime.member_verifier.authenticate(**asked)
+            passage.member = proved.member
+        else:
+            proved = await self.runtime.verifier.authenticate(**asked)
+            passage.caller = proved.caller
         read = scope["method"] in READS
         limit = Limit(name="read" if read else "write", per_second=proved.rate_per_second, burst=proved.burst)
         await self._count(proved.counted_as, limit, exit_)
