@@ -86,7 +86,7 @@ class Phone:
         assert answer.status_code == 200, answer.text
         self.tokens = answer.json()
 
-    async def exchange(self, code: str, **changes: Any) -> httpx.Response:
+    async def exchange(self, code: str, /, **changes: Any) -> httpx.Response:
         return await self.token(
             **{
                 "grant_type": "authorization_code",
