@@ -10,10 +10,6 @@ ALTER TABLE registry_app
                                     'urn:openid:params:grant-type:ciba']);
 GRANT UPDATE (redirect_uris, grant_types) ON registry_app TO tessera_app;
 
--- Whom a member turns to about the data a partner gets (PIPL §23); shown on the consent page.
-ALTER TABLE registry_partner ADD COLUMN contact text NOT NULL DEFAULT '' CHECK (length(contact) <= 128);
-GRANT UPDATE (contact) ON registry_partner TO tessera_app;
-
 -- A member may have several grants standing for one partner: the one index stays, but is not unique any more. How many
 -- there may be is decided under a lock of the pair (partners/oauth/grants.py).
 ALTER TABLE oauth_consent
@@ -74,6 +70,7 @@ CREATE TABLE oauth_code (
     -- names everything that comes of this code: its revocation ends all of it
     origin     uuid        NOT NULL UNIQUE,
     client_id  text        NOT NULL,
+    consent_id uuid        NOT NULL REFERENCES oauth_consent,
     -- partners.oauth.model.CodeDocument
     document   jsonb       NOT NULL,
     issued_at  timestamptz NOT NULL,
@@ -81,6 +78,7 @@ CREATE TABLE oauth_code (
     used_at    timestamptz
 );
 CREATE INDEX oauth_code_issued_at ON oauth_code (issued_at);
+CREATE INDEX oauth_code_consent ON oauth_code (consent_id);
 GRANT SELECT, INSERT, DELETE ON oauth_code TO tessera_app;
 GRANT UPDATE (used_at) ON oauth_code TO tessera_app;
 
@@ -98,6 +96,7 @@ CREATE TABLE oauth_refresh (
     revoked_at timestamptz
 );
 CREATE INDEX oauth_refresh_used_at ON oauth_refresh (used_at);
+CREATE INDEX oauth_refresh_consent ON oauth_refresh (consent_id);
 GRANT SELECT, INSERT, DELETE ON oauth_refresh TO tessera_app;
 GRANT UPDATE (used_at, revoked_at) ON oauth_refresh TO tessera_app;
 

@@ -10,6 +10,7 @@ from msgspec import Meta, Struct
 
 from kernel.caller import Caller
 from kernel.database import Connection
+from kernel.errors import Absent
 from kernel.ids import from_wire, to_wire
 from kernel.money import PositiveFen
 from partners.credit import capturing, refunding, service
@@ -159,28 +160,34 @@ async def read_application(
     )
 
 
-@get("/v1/plans/{plan_id:str}", scope="plans:read", level="A1")
+async def _find_own(connection: Connection, caller: Caller, plan_id: str) -> Plan:
+    """The partner's plan; to a member's token another member's is absent."""
+    plan = await service.find_plan(
+        connection, plan_id=from_wire("pln", plan_id), partner_id=caller.partner_id
+    )
+    if caller.subject not in (None, plan.terms.member_sub):
+        raise Absent
+    return plan
+
+
+@get("/v1/plans/{plan_id:str}", scope="plans:read", level="A1", member_token=True)
 async def read_plan(
     plan_id: FromPath[str],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
 ) -> PlanAnswer:
     """Read a plan with its totals."""
-    return _show(
-        await service.find_plan(connection, plan_id=from_wire("pln", plan_id), partner_id=caller.partner_id)
-    )
+    return _show(await _find_own(connection, caller, plan_id))
 
 
-@get("/v1/plans/{plan_id:str}/schedule", scope="plans:read", level="A1")
+@get("/v1/plans/{plan_id:str}/schedule", scope="plans:read", level="A1", member_token=True)
 async def read_schedule(
     plan_id: FromPath[str],
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
 ) -> ScheduleAnswer:
     """Read the instalments still to come and every schedule the plan has had."""
-    plan = await service.find_plan(
-        connection, plan_id=from_wire("pln", plan_id), partner_id=caller.partner_id
-    )
+    plan = await _find_own(connection, caller, plan_id)
     rows, versions = await service.list_schedule(connection, plan)
     return ScheduleAnswer(
         plan_id=plan_id,

@@ -88,7 +88,7 @@ def read_details(text: str) -> list[AskedDetail]:
     try:
         details = msgspec.json.decode(text, type=list[AskedDetail])
     except (msgspec.MsgspecError, RecursionError) as mistake:
-        raise DetailInvalid(str(mistake)) from None
+        raise DetailInvalid(_plain(str(mistake))) from None
     if not details:
         raise DetailInvalid("it is empty")
     if len(details) > DETAILS_MAX:
@@ -98,6 +98,11 @@ def read_details(text: str) -> list[AskedDetail]:
         if types.count(kind) > 1:
             raise DetailInvalid("ask for one spending limit and one plan at a time")
     return details
+
+
+def _plain(text: str) -> str:
+    """What RFC 6749 §5.2 lets stand in an error_description."""
+    return "".join(c for c in text if " " <= c <= "~" and c not in '"\\')[:200]
 
 
 def to_claims(details: list[AuthorizationDetail]) -> list[dict[str, Any]]:

@@ -49,8 +49,8 @@ DELETE FROM oauth_request WHERE id IN (SELECT id FROM oauth_request WHERE pushed
 """
 
 INSERT_CODE = """
-INSERT INTO oauth_code (code_hash, origin, client_id, document, issued_at, expires_at)
-VALUES ($1, $2, $3, $4, $5, $6)
+INSERT INTO oauth_code (code_hash, origin, client_id, consent_id, document, issued_at, expires_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 
 FIND_CODE = """
@@ -59,6 +59,13 @@ SELECT origin, client_id, document, expires_at, used_at FROM oauth_code WHERE co
 
 # The one statement that decides which exchange of a code succeeds.
 USE_CODE = "UPDATE oauth_code SET used_at = $2 WHERE code_hash = $1 AND used_at IS NULL RETURNING true"
+
+# Of refresh tokens too: they outlive the codes they came with.
+LIST_ORIGINS = """
+SELECT origin FROM oauth_code WHERE consent_id = $1
+ UNION
+SELECT origin FROM oauth_refresh WHERE consent_id = $1 AND revoked_at IS NULL
+"""
 
 FORGET_CODES = """
 DELETE FROM oauth_code WHERE code_hash IN (SELECT code_hash FROM oauth_code WHERE issued_at < $1 LIMIT 10000)
@@ -143,11 +150,17 @@ async def insert_code(
     expires_at: datetime,
     now: datetime,
 ) -> None:
-    await connection.execute(INSERT_CODE, code_hash, origin, client_id, document, now, expires_at)
+    await connection.execute(
+        INSERT_CODE, code_hash, origin, client_id, document.grant_id, document, now, expires_at
+    )
 
 
 async def find_code(connection: Connection, code_hash: bytes) -> StoredCode | None:
     return read_if_any(await connection.fetchrow(FIND_CODE, code_hash), StoredCode)
+
+
+async def list_origins(connection: Connection, consent_id: UUID) -> list[UUID]:
+    return [record["origin"] for record in await connection.fetch(LIST_ORIGINS, consent_id)]
 
 
 async def use_code(connection: Connection, code_hash: bytes, *, now: datetime) -> bool:
@@ -178,8 +191,9 @@ async def insert_revocations(
 LIST_REVOCATIONS = """
 SELECT pg_snapshot_xmin(pg_current_snapshot())::text AS mark, clock_timestamp() AS now,
        coalesce(array_agg(found.subject), '{}') AS subjects, coalesce(array_agg(found.expires_at), '{}') AS ends
-  FROM (SELECT subject, expires_at FROM oauth_revocation
-         WHERE xid >= $1::text::xid8 AND expires_at > clock_timestamp() LIMIT $2) AS found
+  FROM (SELECT subject, max(expires_at) AS expires_at FROM oauth_revocation
+         WHERE xid >= $1::text::xid8 AND expires_at > clock_timestamp()
+         GROUP BY subject LIMIT $2) AS found
 """
 
 LIST_REVOKED = (

@@ -35,6 +35,10 @@ SELECT id, member_id, bucket, scopes, purposes, data_kinds, authorization_detail
  WHERE partner_id = $1 AND id = $2 AND withdrawn_at IS NULL AND ends_on >= $3
 """
 
+LIST_STANDING = """
+SELECT id FROM oauth_consent WHERE id = ANY($1::uuid[]) AND withdrawn_at IS NULL AND ends_on >= $2
+"""
+
 CHANGE_GRANT = """
 UPDATE oauth_consent
    SET scopes = $2, purposes = $3, data_kinds = $4, authorization_details = $5, sensitive = $6, ends_on = $7
@@ -101,6 +105,10 @@ async def find_grant(
 ) -> Consent | None:
     record = await connection.fetchrow(FIND_GRANT, partner_id, grant_id, business_date(now))
     return None if record is None else read_consent(record)
+
+
+async def list_standing(connection: Connection, ids: Sequence[UUID], *, now: datetime) -> set[UUID]:
+    return {record["id"] for record in await connection.fetch(LIST_STANDING, ids, business_date(now))}
 
 
 async def change_grant(

@@ -1,6 +1,6 @@
 """Grants: what members allow partners; opened, widened, replaced, and withdrawn with effect from the commit on."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
 
@@ -10,10 +10,10 @@ from msgspec import Struct
 from kernel import outbox
 from kernel.caller import MemberRef
 from kernel.database import Connection
-from kernel.errors import Conflict
-from kernel.ids import new_id, to_wire
-from partners.oauth import flow_queries, grant_queries, queries
-from partners.oauth.details import AuthorizationDetail
+from kernel.errors import Conflict, Forbidden
+from kernel.ids import from_wire, new_id, to_wire
+from partners.oauth import flow_queries, grant_queries, queries, refresh_queries
+from partners.oauth.details import DETAILS_MAX, AuthorizationDetail, PointsSpend
 from partners.oauth.model import TOKEN_SECONDS, Asked, Consent, MemberGrant, Request
 
 GRANTS_MAX = 16
@@ -23,6 +23,10 @@ REVOCATION_LIFE = timedelta(seconds=TOKEN_SECONDS + 60)
 
 class ConsentChanging(Conflict):
     """Another consent of this member is being recorded at this moment; repeat."""
+
+
+class GrantEnded(Forbidden):
+    """The member has withdrawn the grant this token stands on, or it has ended; ask the member again."""
 
 
 class Authentication(Struct, frozen=True, kw_only=True):
@@ -92,6 +96,8 @@ async def _change(
     if present is None or present.member != member:
         return None
     wanted = asked if asked.grant_action == "replace" else _merged(present, asked)
+    if len(wanted.authorization_details) > DETAILS_MAX:
+        return None
     await grant_queries.change_grant(
         connection,
         present.id,
@@ -103,9 +109,15 @@ async def _change(
         ends_on=wanted.ends_on,
     )
     if asked.grant_action == "replace":
-        # Grant Management §4: tokens of what was granted before must not carry more than is granted now.
-        await revoke(connection, [f"grant:{present.id}"], now=now)
+        await _end_tokens(connection, present.id, now=now)
     return present.id
+
+
+async def _end_tokens(connection: Connection, grant_id: UUID, *, now: datetime) -> None:
+    """Whatever came of earlier codes: it may carry more than is granted now. The grant itself goes on."""
+    origins = await flow_queries.list_origins(connection, grant_id)
+    await refresh_queries.revoke_refresh_of_grant(connection, grant_id, now=now)
+    await revoke(connection, [f"origin:{origin}" for origin in origins], now=now)
 
 
 class _Extent(Struct, frozen=True, kw_only=True):
@@ -118,7 +130,13 @@ class _Extent(Struct, frozen=True, kw_only=True):
 
 
 def _merged(present: Consent, asked: Asked) -> _Extent:
-    details = list(present.authorization_details)
+    # Of spending limits there is one, the last; everything else adds up.
+    renewed = any(isinstance(detail, PointsSpend) for detail in asked.authorization_details)
+    details = [
+        detail
+        for detail in present.authorization_details
+        if not (renewed and isinstance(detail, PointsSpend))
+    ]
     details += [detail for detail in asked.authorization_details if detail not in details]
     return _Extent(
         scopes=sorted({*present.scopes, *asked.scopes}),
@@ -160,6 +178,15 @@ async def find_of_member(
     """The member's own grant of this id, if it stands."""
     found = await grant_queries.list_of_member(connection, member, grant_id=grant_id, limit=1, now=now)
     return found[0] if found else None
+
+
+async def list_ended(connection: Connection, grant_ids: Collection[str], *, now: datetime) -> set[str]:
+    """Those of the grants (`grt_…`) that do not stand any more."""
+    if not grant_ids:
+        return set()
+    known = {from_wire("grt", grant_id): grant_id for grant_id in grant_ids}
+    standing = await grant_queries.list_standing(connection, list(known), now=now)
+    return {grant_id for identifier, grant_id in known.items() if identifier not in standing}
 
 
 async def revoke(connection: Connection, subjects: Sequence[str], *, now: datetime) -> None:

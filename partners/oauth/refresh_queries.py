@@ -29,6 +29,10 @@ RETURNING true
 
 REVOKE_REFRESH = "UPDATE oauth_refresh SET revoked_at = $2 WHERE origin = $1 AND revoked_at IS NULL"
 
+REVOKE_REFRESH_OF_GRANT = """
+UPDATE oauth_refresh SET revoked_at = $2 WHERE consent_id = $1 AND revoked_at IS NULL
+"""
+
 FORGET_REFRESH = """
 DELETE FROM oauth_refresh WHERE token_hash IN (SELECT token_hash FROM oauth_refresh WHERE used_at < $1 LIMIT 10000)
 """
@@ -78,6 +82,10 @@ async def touch_refresh(
 
 async def revoke_refresh(connection: Connection, origin: UUID, *, now: datetime) -> None:
     await connection.execute(REVOKE_REFRESH, origin, now)
+
+
+async def revoke_refresh_of_grant(connection: Connection, consent_id: UUID, *, now: datetime) -> None:
+    await connection.execute(REVOKE_REFRESH_OF_GRANT, consent_id, now)
 
 
 async def forget_refresh(connection: Connection, *, before: datetime) -> None:

@@ -62,6 +62,7 @@ class RevocationList:
     async def _refresh(self) -> None:
         if self._reading is None:
             self._reading = asyncio.create_task(self._read())
+            self._reading.add_done_callback(_seen)
         try:
             # A caller that hangs up must not take the reading away from the others.
             await asyncio.shield(self._reading)
@@ -80,10 +81,16 @@ class RevocationList:
             kept = {} if self._full else {s: end for s, end in self._ends.items() if end > found.now}
             self._ends = kept | dict(zip(found.subjects, found.ends, strict=True))
             self._mark = found.mark
-            self._full = len(self._ends) > self._entries_max
+            self._full = max(len(self._ends), len(found.subjects)) > self._entries_max
             self._read_at = asked_at
         finally:
             self._reading = None
+
+
+def _seen(reading: asyncio.Task[None]) -> None:
+    """A failure is seen here even if everybody who waited has hung up."""
+    if not reading.cancelled():
+        reading.exception()
 
 
 def revocation_subjects(claims: AccessClaims) -> list[str]:

@@ -9,10 +9,11 @@ from uuid import UUID
 from kernel.calendar import add_months, business_date
 from kernel.caller import Caller, ConsentMissing, MemberRef, MemberUnknown
 from kernel.database import Connection
-from kernel.errors import Forbidden, Refusal, Unprocessable
+from kernel.errors import Refusal, Unprocessable
 from kernel.ids import from_wire, new_id
 from kernel.vault import Vault
 from partners.oauth import grants, queries
+from partners.oauth.grants import GrantEnded
 from partners.oauth.model import Consent
 from partners.oauth.scopes import member_scopes
 from partners.registry import service as registry
@@ -25,10 +26,6 @@ SANDBOX_CONSENT_MONTHS = 60
 
 class ConsentScopeUnknown(Unprocessable):
     """A consent names a scope that does not exist or that is not a member's to give."""
-
-
-class GrantEnded(Forbidden):
-    """The member has withdrawn the grant this token stands on, or it has ended; ask the member again."""
 
 
 class PairwiseSubjects:
@@ -248,8 +245,7 @@ async def _check_grant(connection: Connection, caller: Caller, *, now: datetime)
     """A member's token is good for nothing once its grant is withdrawn, whatever other grants stand."""
     if caller.grant_id is None:
         return
-    grant_id = from_wire("grt", caller.grant_id)
-    if await grants.find_grant(connection, partner_id=caller.partner_id, grant_id=grant_id, now=now) is None:
+    if await grants.list_ended(connection, [caller.grant_id], now=now):
         raise GrantEnded
 
 

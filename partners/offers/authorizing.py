@@ -43,9 +43,11 @@ def check_own(caller: Caller, quote: Quote) -> None:
 
 
 def check_may_accept(caller: Caller, quote: Quote) -> None:
-    """A member's token accepts the one quote its member agreed to; the app's own token goes by the consent."""
+    """A member's token accepts the quotes its member agreed to; the app's own token goes by the consent."""
     if caller.subject is None:
         return
-    detail = caller.find_detail("instalment_plan")
-    if detail is None or detail["quote_id"] != to_wire("qte", quote.id):
+    agreed = {
+        detail["quote_id"] for detail in caller.authorization_details if detail["type"] == "instalment_plan"
+    }
+    if to_wire("qte", quote.id) not in agreed:
         raise AuthorizationDetailsInsufficient(type="instalment_plan")

@@ -36,8 +36,6 @@ class Partner(Struct, frozen=True, kw_only=True):
     status: PartnerStatus
     #: raised when earlier tokens must stop working for good
     epoch: int
-    #: how a member reaches the partner about its data (PIPL §23)
-    contact: str = ""
 
 
 class App(Struct, frozen=True, kw_only=True):

@@ -33,6 +33,7 @@ from kernel.one_time import id_hash, use_each_once
 from kernel.together import Asked, Kind
 from kernel.vault import Vault
 from partners.oauth.access import InvalidDpopProof
+from partners.oauth.grants import GrantEnded, list_ended
 
 I = TypeVar("I")  # what is asked
 O = TypeVar("O")  # what is answered
@@ -121,6 +122,7 @@ class _Batch:
 
     async def run(self, kind: Kind[Any, Any], subjects: Subjects) -> list[Outcome]:
         await self._use_up_proofs()
+        await self._refuse_ended()
         await self._find_answers()
         await self._post(kind, subjects)
         self._answer_copies()
@@ -151,6 +153,18 @@ class _Batch:
         for place, hashed in hashes.items():
             if hashed not in fresh:
                 self._outcomes[place] = InvalidDpopProof(reason="it was used before")
+
+    async def _refuse_ended(self) -> None:
+        """On a grant that was withdrawn before this transaction began nothing is done any more, nor told again."""
+        named = {place: self._errands[place].caller.grant_id for place in self._open()}
+        grant_ids = {grant_id for grant_id in named.values() if grant_id is not None}
+        if not grant_ids:
+            return
+        now = max(errand.now for errand in self._errands)
+        ended = await list_ended(self._connection, grant_ids, now=now)
+        for place, grant_id in named.items():
+            if grant_id in ended:
+                self._outcomes[place] = GrantEnded()
 
     async def _find_answers(self) -> None:
         """Whoever was answered before gets that answer; of several with one key the first is posted."""

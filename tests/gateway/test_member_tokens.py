@@ -237,6 +237,8 @@ def test_only_routes_that_look_up_their_own_member_take_a_members_token() -> Non
         ("GET", "/v1/quotes/{quote_id:str}"),
         ("POST", "/v1/quotes/{quote_id:str}/disclosure"),
         ("POST", "/v1/quotes/{quote_id:str}/accept"),
+        ("GET", "/v1/plans/{plan_id:str}"),
+        ("GET", "/v1/plans/{plan_id:str}/schedule"),
         ("GET", "/oauth2/grants/{grant_id:str}"),
         ("DELETE", "/oauth2/grants/{grant_id:str}"),
     }
@@ -272,8 +274,12 @@ async def test_a_withdrawn_grant_ends_its_tokens_although_another_stands(
     assert await told(client, "GET", f"/v1/members/{own}") == (200, "")
     await client.delete(f"/oauth2/grants/{client.grant_id}")
     # from the commit on, whatever this process still remembers
-    status, code = await told(client, "GET", f"/v1/members/{own}")
-    assert (status, code) in {(403, "grant_ended"), (401, "invalid_token")}
+    for method, path, body in (
+        ("GET", f"/v1/members/{own}", None),
+        ("POST", "/v1/points/holds", hold(own, 1)),
+        ("POST", "/v1/points/quotes", {"member": own, "order_amount_fen": 100}),
+    ):
+        assert await told(client, method, path, body) in {(403, "grant_ended"), (401, "invalid_token")}
     assert await told(kept, "GET", f"/v1/members/{own}") == (200, "")
     refreshed = await client.form(
         "/oauth2/token", grant_type="refresh_token", refresh_token=client.refresh_token
@@ -452,6 +458,20 @@ async def test_a_quote_is_accepted_by_a_members_token_that_names_it(
     assert (await told(client, "POST", f"/v1/quotes/{wanted['id']}/accept", {}))[0] == 201
     # the app's own token goes by the consent, as before
     assert (await told(shop, "POST", f"/v1/quotes/{another['id']}/accept", {}))[0] == 201
+
+
+async def test_a_plan_is_read_by_its_members_token_and_is_absent_to_anothers(
+    runtime: Runtime, shop: PartnerClient, grant: Grant
+) -> None:
+    own, other = await bind(shop)
+    made = await quote(shop, runtime, own)
+    accepted = await shop.post(f"/v1/quotes/{made['id']}/accept", {})
+    path = f"/v1/plans/{accepted['plan']['id']}"
+    client, stranger = await grant(shop, own, "plans:read"), await grant(shop, other, "plans:read")
+    for step in ("", "/schedule"):
+        assert await told(client, "GET", path + step) == (200, "")
+        absent = await told(stranger, "GET", f"/v1/plans/pln_{'0' * 26}{step}")
+        assert await told(stranger, "GET", path + step) == absent == (404, "not_found")
 
 
 async def test_a_quote_of_another_partner_or_an_accepted_one_is_not_asked_for(

@@ -8,6 +8,7 @@ from partner_client import DROP, b64, generate
 
 from kernel.database import Connection
 from partners.oauth import interaction
+from partners.oauth.model import TokenRefused
 from partners.oauth.pushing import RequestPushed
 from partners.registry import service as registry
 from partners.registry.model import App
@@ -362,6 +363,14 @@ async def test_authorization_details_that_are_not_understood_whole_are_refused(
     expected = "invalid_authorization_details" if text else None
     outcome = await flow.push(authorization_details=text)
     assert (error_of(outcome) if expected else None) == expected
+
+
+async def test_a_description_repeats_nothing_that_may_not_stand_in_it(flow: Flow) -> None:
+    outcome = await flow.push(authorization_details='[{"type": "\\u00e9\\"<\\u0000' + "x" * 5_000 + '"}]')
+    assert error_of(outcome) == "invalid_authorization_details"
+    assert isinstance(outcome, TokenRefused)
+    assert len(outcome.description) < 300
+    assert set(outcome.description) <= {chr(c) for c in range(0x20, 0x7F)} - {'"', "\\"}
 
 
 async def allow(connection: Connection, app: App, *scopes: str) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncGenerator
+from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -193,6 +194,8 @@ async def test_a_withdrawn_grant_ends_its_tokens_at_once_also_while_the_partner_
     await registry.set_partner_status(
         connection, partner_id=app.partner_id, status="suspended", actor="test", now=flow.now
     )
+    assert error_of(await flow.refresh(kept.refresh_token)) == "unauthorized_client"
+    assert await flow.introspect(kept.access_token) == {"active": False}
     assert await flow.revoke(issued.grant_id) is None
     await registry.set_partner_status(
         connection, partner_id=app.partner_id, status="live", actor="test", now=flow.now
@@ -293,6 +296,12 @@ async def test_merge_widens_a_grant_and_replace_narrows_it_and_both_keep_its_id(
     )
     assert replaced.grant_id == first.grant_id
     assert await grant() == (["points:earn"], "2026-12-01")
+    # what was granted before may be more than is granted now: its tokens end, the new ones do not
+    for old in (first, merged):
+        assert await flow.introspect(old.access_token) == {"active": False}
+        assert error_of(await flow.refresh(old.refresh_token)) == "invalid_grant"
+    assert (await flow.introspect(replaced.access_token))["active"] is True
+    good(await flow.refresh(replaced.refresh_token))
 
 
 async def test_another_partners_or_members_grant_is_as_absent_as_none(
@@ -452,7 +461,10 @@ async def clock(connection: Connection) -> Any:
 async def test_a_revocation_list_beyond_its_bound_asks_the_database(two_pools: list[Pool], now: Any) -> None:
     async with transaction(two_pools[0]) as connection:
         moment = await clock(connection)
-        await grants.revoke(connection, [f"token:bound-{n}" for n in range(20)], now=moment)
+        for second in range(20):
+            again = moment + timedelta(seconds=second)
+            await grants.revoke(connection, ["token:bound-0"], now=again)
+        await grants.revoke(connection, [f"token:bound-{n}" for n in range(1, 20)], now=moment)
     small = RevocationList(two_pools[1], entries_max=5)
     assert await small.includes(["token:bound-19"], now=moment)
     assert not await small.includes(["token:bound-20"], now=moment)
@@ -473,3 +485,35 @@ async def test_a_revocation_list_that_cannot_be_read_lets_nobody_in(database_url
 
 def test_thumbprints_are_of_one_length() -> None:
     assert len(b64(b"\0" * 32)) == 43
+
+
+async def test_a_merged_grant_has_one_spending_limit_and_eight_details_at_most(
+    flow: Flow, connection: Connection, app: App
+) -> None:
+    scopes = ["points:spend", "offers:write", "data:write"]
+    await connection.execute(
+        "UPDATE registry_app SET scopes = scopes || $2::text[] WHERE id = $1", app.id, scopes
+    )
+
+    async def merge(*each: dict[str, Any], grant_id: str | None) -> dict[str, str]:
+        asked = {"grant_management_action": "merge", "grant_id": grant_id}
+        wish = details(*each)
+        return await flow.approve(
+            await flow.ask(scope="points:spend", authorization_details=wish, **asked), sensitive_given=True
+        )
+
+    limit = {"type": "points_spend", "max_points": 5}
+    first = await flow.issued(scope="points:spend", authorization_details=details(limit))
+    for product in ("edu_savings", "elderly_wealth"):
+        account = {"type": "account_open", "product": product}
+        answer = await merge(limit | {"max_points": 9}, account, grant_id=first.grant_id)
+    merged = good(await flow.exchange(answer["code"]))
+    assert merged.authorization_details == [
+        {"type": "account_open", "product": "edu_savings"},
+        {"type": "points_spend", "max_points": 9},
+        {"type": "account_open", "product": "elderly_wealth"},
+    ]
+    for year in range(2020, 2026):
+        data = {"type": "tax_data", "tax_years": [year], "datatypes": ["paid_tax"]}
+        answer = await merge(data, grant_id=first.grant_id)
+        assert ("code" in answer) is (year < 2025)
