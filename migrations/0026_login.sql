@@ -110,3 +110,7 @@ CREATE TABLE login_message (
 );
 CREATE INDEX login_message_account ON login_message (account_id, id);
 GRANT SELECT, INSERT, DELETE ON login_message TO tessera_app;
+
+-- PIPL Art. 23: who receives a member's data is named with a contact.
+ALTER TABLE registry_partner ADD COLUMN contact text NOT NULL DEFAULT '' CHECK (length(contact) <= 200);
+GRANT UPDATE (contact) ON registry_partner TO tessera_app;

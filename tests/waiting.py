@@ -3,6 +3,7 @@
 import secrets
 from datetime import date, datetime, timedelta
 from typing import Any
+from urllib.parse import urlencode
 from uuid import UUID, uuid4
 
 from msgspec import Struct
@@ -16,6 +17,7 @@ from partners.login.service import open_account
 from partners.oauth import flow_queries
 from partners.oauth.details import HealthRegistration, InstalmentPlan, PointsSpend, TaxData
 from partners.oauth.model import AuthorizationRequest
+from partners.oauth.pushing import REQUEST_URI, handle_of
 from partners.registry import service as registry
 from points.membership.service import enrol_members
 
@@ -42,11 +44,19 @@ class Waiting(Struct, frozen=True, kw_only=True):
     request_id: UUID
     partner_id: UUID
     client_id: str
+    request_uri: str
     handle: str
 
     @property
     def path(self) -> str:
         return f"/oauth2/interactions/{self.handle}"
+
+    @property
+    def authorize(self) -> str:
+        """Where the partner sends its customer."""
+        return "/oauth2/authorize?" + urlencode(
+            {"client_id": self.client_id, "request_uri": self.request_uri}
+        )
 
 
 class Member(Struct, frozen=True, kw_only=True):
@@ -74,6 +84,7 @@ async def push(
     data_kinds: tuple[str, ...] = ("member_level", "points_balance"),
     issuer: str = "https://bank.example",
     member_id: int | None = None,
+    vault: Vault,
     now: datetime,
 ) -> Waiting:
     """A live partner whose pushed request was just opened in a browser."""
@@ -92,7 +103,8 @@ async def push(
     await connection.execute(
         "UPDATE registry_app SET redirect_uris = $2 WHERE id = $1", app.id, [redirect_uri]
     )
-    request_id, handle, request_uri = new_id(now), secrets.token_urlsafe(32), secrets.token_urlsafe(32)
+    request_id, request_uri = new_id(now), REQUEST_URI + secrets.token_urlsafe(32)
+    handle = handle_of(request_uri, vault)
     document = AuthorizationRequest(
         issuer=issuer,
         redirect_uri=redirect_uri,
@@ -129,7 +141,13 @@ async def push(
         page_expires_at=now + PAGE_LIFE,
         now=now,
     )
-    return Waiting(request_id=request_id, partner_id=partner_id, client_id=app.client_id, handle=handle)
+    return Waiting(
+        request_id=request_id,
+        partner_id=partner_id,
+        client_id=app.client_id,
+        request_uri=request_uri,
+        handle=handle,
+    )
 
 
 async def enrol(

@@ -19,11 +19,12 @@ SELECT id, stage, account_id, methods, expires_at, authenticated_at
  WHERE context_hash = $1 AND browser_hash = $2 AND stage <> 'ended' AND expires_at > $3
 """
 
-# With the new stage comes a new cookie: one that was planted before the password is worth nothing after it.
+# With the new stage comes a new cookie: one that was planted before the password is worth nothing after it. A form sent
+# twice in a row was right twice: the second goes where the first went, with the cookie that the browser will keep.
 PASS_PASSWORD = """
 UPDATE login_session
    SET stage = 'password', account_id = $2, methods = ARRAY['pwd'], browser_hash = $3
- WHERE id = $1 AND stage = 'new' AND expires_at > $4
+ WHERE id = $1 AND (stage = 'new' OR stage = 'password' AND account_id = $2) AND expires_at > $4
 RETURNING id, stage, account_id, methods, expires_at, authenticated_at
 """
 

@@ -13,8 +13,9 @@ from partners.mobile import discovery, handlers_consents, handlers_member, rules
 from partners.mobile.logins import LoginBegun, LoginRefused, begin_login
 from partners.mobile.model import TokensIssued
 from partners.mobile.tokens import Bank, request_tokens, revoke_token
+from partners.oauth.error_page import ErrorPages
 from partners.oauth.handlers import CACHEABLE, NO_STORE, TokenError
-from partners.oauth.handlers_flow import INTERACTIONS_PATH, error_response, refuse
+from partners.oauth.handlers_flow import INTERACTIONS_PATH, refuse
 
 
 class MobileTokens(Struct, frozen=True, kw_only=True):
@@ -44,14 +45,16 @@ async def log_in_with_the_app(
     request: Request[Any, Any, Any],
     connection: NamedDependency[Connection],
     base_url: NamedDependency[str],
+    error_pages: NamedDependency[ErrorPages],
     now: NamedDependency[datetime],
 ) -> Response[str]:
     """Send the member's browser here to log in with the app; the bank's own pages follow, and then the app's address."""
     pairs = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
     query = dict(pairs)
+    language = request.headers.get("accept-language", "")
     # RFC 6749 §3.1: no parameter twice.
     if len(query) != len(pairs):
-        return error_response("a parameter is given twice")
+        return error_pages.show("a parameter is given twice", accept_language=language)
     begun = await begin_login(connection, query=query, base_url=base_url, now=now)
     match begun:
         case LoginBegun(handle=handle):
@@ -59,7 +62,7 @@ async def log_in_with_the_app(
         case LoginRefused(url=url):
             return _see_other(url)
         case None:
-            return error_response("the app or its redirect_uri is not registered")
+            return error_pages.show("client_id or redirect_uri is not registered", accept_language=language)
 
 
 @post(rules.TOKEN_PATH, public=True, status_code=200)

@@ -49,7 +49,7 @@ async def begin_login(
     if not rules.is_storable_state(query.get("state")):
         return None
     try:
-        document = rules.read_login(query, app, resource=base_url + rules.RESOURCE_PATH)
+        document = rules.read_login(query, app, base_url=base_url)
     except RequestRefused as refused:
         url = address_of(
             query["redirect_uri"],
@@ -103,7 +103,6 @@ async def complete_login(
     handle: str,
     member: MemberRef,
     authentication: Authentication,
-    base_url: str,
     now: datetime,
 ) -> str:
     """Use the page up; returns where the app waits, with a code of 256 random bits."""
@@ -122,16 +121,16 @@ async def complete_login(
     )
     if not approved:
         raise AnsweredMeanwhile
-    return _back(login, {"code": code}, base_url)
+    return _back(login, {"code": code})
 
 
-async def deny_login(connection: Connection, *, handle: str, base_url: str, now: datetime) -> str:
+async def deny_login(connection: Connection, *, handle: str, now: datetime) -> str:
     """Use the page up without a code; returns where the app waits."""
     login = await _find_open(connection, handle, now=now)
     if not await queries.deny_login(connection, login.id, now=now):
         raise AnsweredMeanwhile
     refusal = {"error": "access_denied", "error_description": "the member did not log in"}
-    return _back(login, refusal, base_url)
+    return _back(login, refusal)
 
 
 async def _find_open(connection: Connection, handle: str, *, now: datetime) -> Login:
@@ -147,10 +146,10 @@ async def _find(connection: Connection, handle: str, *, now: datetime) -> Login 
     return await queries.find_login(connection, sha256(handle), now=now)
 
 
-def _back(login: Login, answer: dict[str, str], base_url: str) -> str:
+def _back(login: Login, answer: dict[str, str]) -> str:
     return address_of(
         login.document.redirect_uri,
         answer,
         state=login.document.state,
-        issuer=base_url + rules.ISSUER_PATH,
+        issuer=login.document.issuer,
     )

@@ -26,6 +26,8 @@ class App(Struct, frozen=True, kw_only=True):
 class LoginDocument(Struct, frozen=True, kw_only=True):
     """What the app asked for; the `document` of mobile_login."""
 
+    #: of the answer (RFC 9207)
+    issuer: str
     redirect_uri: str
     state: str | None
     #: S256

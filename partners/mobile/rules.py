@@ -50,7 +50,7 @@ def check_redirect_uri(uri: str) -> None:
         raise AppRedirectInvalid
 
 
-def read_login(query: Mapping[str, str], app: App, *, resource: str) -> LoginDocument:
+def read_login(query: Mapping[str, str], app: App, *, base_url: str) -> LoginDocument:
     """What is asked at the authorization endpoint, whose redirect_uri is known to be the app's own."""
     if query.get("response_type") != "code":
         raise RequestRefused("unsupported_response_type", "response_type must be code")
@@ -68,8 +68,10 @@ def read_login(query: Mapping[str, str], app: App, *, resource: str) -> LoginDoc
         raise RequestRefused("invalid_request", "ui_locales is not a list of language tags")
     if "none" in query.get("prompt", "").split(" "):
         raise RequestRefused("login_required", "the member must be asked")
-    rules.check_resource([query["resource"]] if "resource" in query else [], resource=resource)
+    asked = [query["resource"]] if "resource" in query else []
+    rules.check_resource(asked, resource=base_url + RESOURCE_PATH)
     return LoginDocument(
+        issuer=base_url + ISSUER_PATH,
         redirect_uri=query["redirect_uri"],
         state=query.get("state"),
         code_challenge=challenge,

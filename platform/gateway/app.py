@@ -33,6 +33,7 @@ from gateway.direct import DirectRoutes, direct_routes
 from gateway.edge import Edge
 from gateway.openapi import build_document
 from gateway.pages import handlers as member_pages
+from gateway.pages.look import MemberErrorPages
 from gateway.problems import exception_handlers
 from gateway.reference import Reference
 from gateway.requests import Passage
@@ -44,6 +45,7 @@ from kernel.pages import CursorSeal
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.mobile.tokens import Bank
+from partners.oauth.error_page import ErrorPages
 from partners.oauth.keys import Signer
 from partners.oauth.quote_terms import Quotes
 from partners.oauth.scopes import SCOPES
@@ -173,6 +175,11 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
     def reference() -> Reference:
         return document
 
+    pages = MemberErrorPages()
+
+    def error_pages() -> ErrorPages:
+        return pages
+
     given: dict[str, Callable[..., object]] = {
         "caller": caller,
         "member": member,
@@ -187,6 +194,7 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
         "quotes": quotes,
         "runtime": itself,
         "reference": reference,
+        "error_pages": error_pages,
     }
     provided = {name: Provide(function, sync_to_thread=False) for name, function in given.items()}
     return provided | {"connection": Provide(provide_connection), "writer": Provide(provide_writer)}

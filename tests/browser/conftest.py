@@ -7,13 +7,20 @@ import asyncio
 import os
 import shutil
 import socket
+import ssl
 from collections.abc import AsyncGenerator, Awaitable, Callable
 from contextlib import closing
-from datetime import datetime
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any, cast
 
 import pytest
 import uvicorn
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 from msgspec import Struct
 from own_database import database_name, database_url, owner_url, pool
 from playwright.async_api import Browser, BrowserContext, Page, async_playwright
@@ -122,6 +129,52 @@ async def shop() -> AsyncGenerator[str, None]:
     server.close()
 
 
+@pytest.fixture(scope="module")
+async def roaming_shop(tmp_path_factory: pytest.TempPathFactory) -> AsyncGenerator[tuple[str, str], None]:
+    """A partner on https that goes on to another host of its own; its callback, and where one ends up."""
+    home: list[str] = []
+
+    async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        head = await reader.readuntil(b"\r\n\r\n")
+        status = f"302 Found\r\nlocation: {home[0]}" if b" /callback" in head else "200 OK"
+        writer.write(f"HTTP/1.1 {status}\r\ncontent-length: 0\r\nconnection: close\r\n\r\n".encode())
+        await writer.drain()
+        writer.close()
+
+    server = await asyncio.start_server(
+        answer, "0.0.0.0", 0, ssl=_own_certificate(tmp_path_factory.mktemp("shop"))
+    )
+    port = server.sockets[0].getsockname()[1]
+    home.append(f"https://127.0.0.2:{port}/home")
+    yield f"https://127.0.0.1:{port}/callback", home[0]
+    server.close()
+
+
+def _own_certificate(folder: Path) -> ssl.SSLContext:
+    """What nobody vouches for; the test's browser is told not to mind."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "shop.example")])
+    begins = datetime(2020, 1, 1, tzinfo=UTC)
+    certificate = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(begins)
+        .not_valid_after(begins + timedelta(days=36_500))
+        .sign(key, SHA256())
+    )
+    path = folder / "shop.pem"
+    path.write_bytes(
+        key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption())
+        + certificate.public_bytes(Encoding.PEM)
+    )
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(path)
+    return context
+
+
 Ask = Callable[..., Awaitable[Waiting]]
 
 
@@ -133,7 +186,10 @@ def ask(site: Site, shop: str) -> Ask:
         now: datetime = site.runtime.clock.now()
         async with transaction(site.runtime.pool) as connection:
             return await push(
-                connection, now=now, **({"redirect_uri": shop, "issuer": site.base_url} | changes)
+                connection,
+                vault=site.runtime.vault,
+                now=now,
+                **({"redirect_uri": shop, "issuer": site.base_url} | changes),
             )
 
     return ask

@@ -44,7 +44,7 @@ async def test_a_member_agrees_without_javascript_on_a_phone_in_either_language(
 ) -> None:
     waiting = await ask(details=(PLAN, SPEND, TAX, HEALTH), sensitive=True)
     _, page, complaints = await open_browser(java_script_enabled=False, locale=locale)
-    await page.goto(site.base_url + waiting.path)
+    await page.goto(site.base_url + waiting.authorize)
     await log_in(site, page, member, shot=locale)
     assert await page.inner_text("h1") == heading
     await shoot(page, f"{locale}-3-consent")
@@ -119,6 +119,29 @@ async def test_two_requests_in_two_tabs_do_not_disturb_each_other(
     for tab in (page, other):
         await tab.click("button[value=approve]")
         await tab.wait_for_url(f"{shop}?code=**")
+
+
+@pytest.mark.parametrize("agrees", [True, False])
+async def test_a_partner_on_https_may_send_its_customer_on_to_another_host(
+    site: Site,
+    ask: Ask,
+    member: Member,
+    open_browser: Opened,
+    roaming_shop: tuple[str, str],
+    agrees: bool,
+) -> None:
+    callback, home = roaming_shop
+    waiting = await ask(redirect_uri=callback)
+    _, page, complaints = await open_browser(ignore_https_errors=True)
+    await page.goto(site.base_url + waiting.path)
+    if agrees:
+        await log_in(site, page, member)
+        await page.click("button[value=approve]")
+    else:
+        await page.click(".leave a")
+        await page.click("button[value=deny]")
+    await page.wait_for_url(home)
+    assert not [complaint for complaint in complaints if "Content Security Policy" in complaint]
 
 
 async def test_what_a_partner_calls_itself_runs_nothing(

@@ -1,5 +1,6 @@
 """The bank's pages over HTTP: who may take which step, what a browser is told, and that nothing leaks."""
 
+import asyncio
 import logging
 import re
 from collections.abc import AsyncGenerator
@@ -14,8 +15,10 @@ import pytest
 from waiting import HEALTH, PLAN, SPEND, TAX, Member, Waiting, enrol, push
 
 from gateway.app import ROUTES
-from gateway.pages.browser import DEVICE_COOKIE, browser_cookie, preferred_locale
+from gateway.edge import Edge
+from gateway.pages.browser import DEVICE_COOKIE, browser_cookie
 from gateway.pages.consent import percent, yuan
+from gateway.pages.language import preferred_locale
 from gateway.pages.look import ADDRESS, SCRIPT, STYLE, render_error_page
 from gateway.pages.wording import LOCALES, TEXTS, VALUES
 from gateway.runtime import Runtime
@@ -64,7 +67,7 @@ def visitor(http: httpx.AsyncClient) -> Visitor:
 
 async def ask(runtime: Runtime, **changes: Any) -> Waiting:
     async with transaction(runtime.pool) as connection:
-        return await push(connection, now=runtime.clock.now(), **changes)
+        return await push(connection, vault=runtime.vault, now=runtime.clock.now(), **changes)
 
 
 @pytest.fixture
@@ -126,6 +129,27 @@ async def test_a_member_logs_in_and_agrees(
     assert given["methods"] == ["pwd", "otp"]
 
 
+async def test_a_form_that_is_sent_twice_in_a_row_goes_where_it_went_once(
+    runtime: Runtime, http: httpx.AsyncClient, waiting: Waiting, member: Member
+) -> None:
+    visitor, form = Visitor(http), {"login": member.login, "password": member.password}
+    await visitor.get(waiting.path)
+    hasty = [Visitor(http) for _ in range(3)]
+    for each in hasty:
+        each.cookies = dict(visitor.cookies)
+    answers = await asyncio.gather(*(each.post(f"{waiting.path}/password", form) for each in hasty))
+    assert 303 in [answer.status_code for answer in answers]
+    last = [each for each in hasty if "验证码" in (await each.get(waiting.path)).text]
+    assert len(last) == 1, "one cookie is good, the one that was set last"
+    async with transaction(runtime.pool) as connection:
+        sent = await connection.fetchval(
+            "SELECT count(*) FROM login_message WHERE account_id = $1", member.account_id
+        )
+    assert sent == 1
+    form = {"code": await code_of(runtime, member)}
+    assert (await last[0].post(f"{waiting.path}/code", form)).status_code == 303
+
+
 async def test_to_decline_takes_no_login(runtime: Runtime, visitor: Visitor, waiting: Waiting) -> None:
     await visitor.get(waiting.path)
     answered = await visitor.post(f"{waiting.path}/consent", {"decision": "deny"})
@@ -167,6 +191,25 @@ async def test_an_answer_is_given_once(
         again = await visitor.post(f"{waiting.path}/consent", {"decision": decision})
         assert again.status_code == 404 and "location" not in again.headers
     assert await state_of(runtime, waiting) == "approved"
+
+
+async def test_of_many_answers_at_once_one_is_taken(
+    runtime: Runtime, http: httpx.AsyncClient, visitor: Visitor, waiting: Waiting, member: Member
+) -> None:
+    await log_in(runtime, visitor, waiting, member)
+    crowd = [Visitor(http) for _ in range(20)]
+    for each in crowd:
+        each.cookies = dict(visitor.cookies)
+    answers = await asyncio.gather(
+        *(each.post(f"{waiting.path}/consent", {"decision": "approve"}) for each in crowd)
+    )
+    assert min(answer.status_code for answer in answers) == 303
+    assert sum("location" in answer.headers for answer in answers) == 1
+    async with transaction(runtime.pool) as connection:
+        grants = await connection.fetchval(
+            "SELECT count(*) FROM oauth_consent WHERE partner_id = $1", waiting.partner_id
+        )
+    assert grants == 1
 
 
 @pytest.mark.parametrize("given", ["", "no", "on", "yes"])
@@ -254,6 +297,21 @@ async def test_too_many_guesses_lock_a_name_whether_anybody_has_it_or_not(
         assert right.status_code == 429
 
 
+async def test_a_guess_that_cannot_be_counted_is_not_tried(
+    runtime: Runtime, visitor: Visitor, waiting: Waiting, member: Member
+) -> None:
+    await visitor.get(waiting.path)
+    form = {"login": member.login, "password": "wrong"}
+    await visitor.post(f"{waiting.path}/password", form)
+    async with transaction(runtime.pool) as other:
+        index = runtime.vault.blind_index("login-name", member.login)
+        await other.execute("SELECT FROM login_attempt WHERE subject = $1 FOR UPDATE", index)
+        refused = await visitor.post(f"{waiting.path}/password", form | {"password": member.password})
+    assert refused.status_code == 503 and TEXTS["error_busy"][0] in refused.text
+    passed = await visitor.post(f"{waiting.path}/password", form | {"password": member.password})
+    assert passed.status_code == 303
+
+
 async def test_the_cookie_changes_with_every_stage_and_the_old_one_is_worth_nothing(
     runtime: Runtime, http: httpx.AsyncClient, waiting: Waiting, member: Member
 ) -> None:
@@ -287,7 +345,7 @@ async def test_a_matter_belongs_to_the_browser_that_opened_it_first(
     assert (await first.get(waiting.path)).status_code == 200
 
 
-FOREIGN = {
+FOREIGN: dict[str, dict[str, Any]] = {
     "no origin at all": {"origin": None},
     "another origin": {"origin": "https://evil.example"},
     "a null origin": {"origin": "null"},
@@ -307,8 +365,7 @@ async def test_a_form_from_elsewhere_is_refused_and_changes_nothing(
     runtime: Runtime, visitor: Visitor, waiting: Waiting, step: str, how: str
 ) -> None:
     await visitor.get(waiting.path)
-    headers: dict[str, Any] = dict(FOREIGN[how])
-    answer = await visitor.post(f"{waiting.path}/{step}", {"decision": "deny"}, **headers)
+    answer = await visitor.post(f"{waiting.path}/{step}", {"decision": "deny"}, **FOREIGN[how])
     assert answer.status_code == 403 and answer.headers["content-type"].startswith("text/html")
     assert await state_of(runtime, waiting) == "pushed"
 
@@ -422,6 +479,7 @@ async def test_every_page_forbids_what_it_does_not_need(
     away = " https:" + (f" {back}" if port == "http" else "")
     for name, page in pages.items():
         targets = "'self'" + (away if name in ("consent", "decline") else "")
+        targets = "'none'" if name == "error" else targets
         assert page.headers["content-security-policy"] == (
             f"default-src 'none'; style-src 'self'; form-action {targets}; "
             "frame-ancestors 'none'; base-uri 'none'"
@@ -606,7 +664,7 @@ def test_every_sentence_is_said_in_both_languages() -> None:
 @pytest.mark.parametrize("locale", LOCALES)
 def test_an_error_page_can_be_had_for_any_code(code: str, locale: Any) -> None:
     page = render_error_page(code, locale=locale, reference="req_1")
-    assert page.status_code == 400 and b"req_1" in page.content
+    assert page.status_code == 400 and "req_1" in page.content
 
 
 @pytest.mark.parametrize(("name", "kind"), [(STYLE, "text/css"), (SCRIPT, "text/javascript")])
@@ -624,3 +682,43 @@ def test_every_step_says_that_it_is_open_to_everybody() -> None:
     steps = [route for route in ROUTES if any("/interactions/" in path for path in route.paths)]
     assert len(steps) == 9
     assert all(route.opt == {"public": True} for route in steps)
+
+
+@pytest.mark.parametrize(
+    ("language", "title"), [("zh", "请求无效或已完成"), ("en", "This request is unknown")]
+)
+async def test_a_request_that_cannot_be_followed_ends_on_a_page_of_the_same_look(
+    http: httpx.AsyncClient, language: str, title: str
+) -> None:
+    answer = await Visitor(http, language).get(
+        "/oauth2/authorize?client_id=app_x&request_uri=<b>&request_uri=x"
+    )
+    assert answer.status_code == 400 and title in answer.text and ADDRESS[STYLE] in answer.text
+    assert "form-action 'none';" in answer.headers["content-security-policy"]
+    assert "<b>" not in answer.text
+
+
+async def test_the_redirect_to_the_page_leaves_when_the_page_is_there(runtime: Runtime, edge: Edge) -> None:
+    async with transaction(runtime.pool) as connection:
+        waiting = await push(connection, vault=runtime.vault, now=runtime.clock.now())
+        await connection.execute(
+            "UPDATE oauth_request SET expires_at = NULL WHERE id = $1", waiting.request_id
+        )
+    opened: list[Any] = []
+
+    async def send(message: Any) -> None:
+        if message["type"] == "http.response.start":
+            async with runtime.pool.acquire() as other:
+                opened.append(
+                    await other.fetchval(
+                        "SELECT expires_at FROM oauth_request WHERE id = $1", waiting.request_id
+                    )
+                )
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": b"", "more_body": False}
+
+    path, _, query = waiting.authorize.partition("?")
+    scope = {"type": "http", "method": "GET", "path": path, "raw_path": path.encode(), "headers": []}
+    await edge(scope | {"query_string": query.encode(), "client": ("127.0.0.1", 1)}, receive, send)
+    assert opened and opened[0] is not None

@@ -10,14 +10,14 @@ from litestar import Request
 from litestar.datastructures import Cookie
 from msgspec import Struct
 
+from gateway.pages.language import locale_of, preferred_locale
 from gateway.pages.look import origin_of
-from gateway.pages.wording import LOCALES, Locale
+from gateway.pages.wording import Locale
 from gateway.requests import Passage
 from kernel.errors import Forbidden, Malformed
 from partners.login.rules import DEVICE_LIFE, SESSION_LIFE
 
 DEVICE_COOKIE = "__Host-tessera-device"
-LANGUAGES_MAX = 16
 FIELDS_MAX = 8
 FORM = "application/x-www-form-urlencoded"
 
@@ -50,7 +50,8 @@ class Visit(Struct, frozen=True, kw_only=True):
 
     def locale(self, ui_locales: str | None = None) -> Locale:
         """The member's choice, then what the partner asked for, then the browser's wish."""
-        return self.chosen or next(filter(None, map(_locale, (ui_locales or "").split())), self.preferred)
+        wished = next((found for tag in (ui_locales or "").split() if (found := locale_of(tag))), None)
+        return self.chosen or wished or self.preferred
 
     @property
     def known_handle(self) -> bool:
@@ -65,7 +66,7 @@ def read_visit(request: Request[Any, Any, Any], handle: str) -> Visit:
         browser=_secret(cookies.get(browser_cookie(handle))),
         device=_secret(cookies.get(DEVICE_COOKIE)),
         address=request.client.host if request.client else "local",
-        chosen=_locale(request.query_params.get("lang", "")),
+        chosen=locale_of(request.query_params.get("lang", "")),
         preferred=preferred_locale(request.headers.get("accept-language", "")),
     )
 
@@ -126,30 +127,6 @@ def _cookie(name: str, content: str, seconds: int, site: Literal["lax", "strict"
     return Cookie(
         key=name, value=content, path="/", max_age=seconds, secure=True, httponly=True, samesite=site
     )
-
-
-def preferred_locale(accepted: str) -> Locale:
-    """RFC 9110 §12.5.4, best quality first; Chinese for whoever wants neither."""
-    wishes: list[tuple[float, int, Locale]] = []
-    for place, item in enumerate(accepted.split(",")[:LANGUAGES_MAX]):
-        tag, _, parameter = item.partition(";")
-        wanted = _locale(tag.strip())
-        if wanted is not None:
-            wishes.append((-_quality(parameter), place, wanted))
-    wishes = [wish for wish in wishes if wish[0] < 0]
-    return min(wishes)[2] if wishes else "zh"
-
-
-def _quality(parameter: str) -> float:
-    name, _, number = parameter.strip().partition("=")
-    if name != "q":
-        return 1.0
-    return float(number) if re.fullmatch(r"[01](\.\d{0,3})?", number) else 0.0
-
-
-def _locale(tag: str) -> Locale | None:
-    primary = tag.partition("-")[0].lower()
-    return next((locale for locale in LOCALES if locale == primary), None)
 
 
 def _cookies(request: Request[Any, Any, Any]) -> dict[str, str]:

@@ -20,9 +20,10 @@ from partners.login import codes, passkeys, service
 from partners.login.delivery import CodeSender
 from partners.login.model import Device, Factors, Passkey, Session, Step
 from partners.login.passkeys import RelyingParty
-from partners.mobile.logins import complete_login, deny_login, find_login
-from partners.oauth.grants import Authentication
-from partners.oauth.interaction import Interaction, deny_interaction, find_interaction
+from partners.mobile.logins import find_login
+from partners.oauth.interaction import Interaction, find_interaction
+
+PAGE = "/oauth2/interactions/{handle:str}"
 
 #: nothing is typed on these, and their forms end at the partner
 LEADING_BACK = ("consent", "decline")
@@ -93,7 +94,7 @@ async def continue_(connection: Connection, runtime: Runtime, visit: Visit, *, n
 
 async def show(
     connection: Connection, matter: Matter, *, wish: str | None, cookies: tuple[Cookie, ...], now: datetime
-) -> Response[bytes]:
+) -> Response[str]:
     """The page of the step that comes next."""
     match matter.session.stage:
         case "new":
@@ -106,7 +107,7 @@ async def show(
 
 def password_page(
     matter: Matter, *, problem: str | None = None, status: int = 200, cookies: tuple[Cookie, ...] = ()
-) -> Response[bytes]:
+) -> Response[str]:
     return _page("password", matter, problem=problem, status=status, cookies=cookies)
 
 
@@ -118,7 +119,7 @@ async def factor_page(
     problem: str | None = None,
     status: int = 200,
     now: datetime,
-) -> Response[bytes]:
+) -> Response[str]:
     """The second factor the member wishes to show, or the easiest there is."""
     own = await list_passkeys(connection, matter, now=now)
     factors = await codes.list_factors(connection, matter.session, sender=matter.sender, passkey=bool(own))
@@ -149,7 +150,7 @@ async def consent_page(
     problem: str | None = None,
     status: int = 200,
     now: datetime,
-) -> Response[bytes]:
+) -> Response[str]:
     device = await own_device(connection, matter, now=now)
     new_passkey = (
         matter.party is not None
@@ -166,7 +167,7 @@ async def consent_page(
     )
 
 
-def decline_page(matter: Matter) -> Response[bytes]:
+def decline_page(matter: Matter) -> Response[str]:
     """To leave before the login is complete; nothing secret is typed here, so this page may lead away."""
     return _page("decline", matter)
 
@@ -178,7 +179,7 @@ async def new_passkey_page(
     problem: str | None = None,
     status: int = 200,
     now: datetime,
-) -> Response[bytes]:
+) -> Response[str]:
     """Only after a complete login, on a device that is known by then."""
     device = await own_device(connection, matter, now=now)
     if matter.session.stage != "done" or device is None or matter.party is None:
@@ -193,6 +194,14 @@ async def own_device(connection: Connection, matter: Matter, *, now: datetime) -
     return device if device is not None and device.account_id == matter.session.account_id else None
 
 
+async def needs_code(connection: Connection, matter: Matter, *, now: datetime) -> bool:
+    """Whether a code is to be sent unasked: this device has no passkey, and none was sent yet."""
+    if await list_passkeys(connection, matter, now=now):
+        return False
+    factors = await codes.list_factors(connection, matter.session, sender=matter.sender, passkey=False)
+    return not factors.code_sent
+
+
 async def list_passkeys(connection: Connection, matter: Matter, *, now: datetime) -> list[Passkey]:
     """The member's passkeys on this device; none where no passkey can be."""
     if matter.party is None:
@@ -205,29 +214,6 @@ async def find_matter(connection: Connection, handle: str, *, now: datetime) -> 
     """What a partner asks, or a login with the bank's own app."""
     asked = await find_interaction(connection, handle=handle, now=now)
     return asked or await find_login(connection, handle=handle, now=now)
-
-
-async def turn_down(connection: Connection, runtime: Runtime, matter: Matter, *, now: datetime) -> str:
-    """The member leaves; returns where to."""
-    handle = matter.visit.handle
-    if matter.interaction.first_party:
-        return await deny_login(connection, handle=handle, base_url=runtime.base_url, now=now)
-    return await deny_interaction(connection, handle=handle, now=now)
-
-
-async def return_to_app(
-    connection: Connection, runtime: Runtime, matter: Matter, session: Session, *, now: datetime
-) -> str:
-    """Of the bank's own app nothing is asked after the login; returns where the app waits, with a code."""
-    proved = await service.finish(connection, session, now=now)
-    return await complete_login(
-        connection,
-        handle=matter.visit.handle,
-        member=proved.member,
-        authentication=Authentication(at=proved.at, methods=proved.methods),
-        base_url=runtime.base_url,
-        now=now,
-    )
 
 
 async def _interaction(connection: Connection, visit: Visit, *, now: datetime) -> Interaction:
@@ -259,7 +245,7 @@ def _party(base_url: str) -> RelyingParty | None:
     return None
 
 
-def _page(name: str, matter: Matter, **facts: Any) -> Response[bytes]:
+def _page(name: str, matter: Matter, **facts: Any) -> Response[str]:
     other = "en" if matter.locale == "zh" else "zh"
     return page(
         name,

@@ -7,34 +7,37 @@ password is looked at outside any transaction: its count is committed before, th
 from datetime import datetime
 from typing import Any
 
+import structlog
 from litestar import Request, Response, get, post
 from litestar.di import NamedDependency
 from litestar.params import FromPath
 
-from gateway.pages import flow
+from gateway.pages import flow, handlers_passkeys
+from gateway.pages.arrival import logged_in, turn_down
 from gateway.pages.browser import (
     check_own_form,
     drop_browser,
     keep_browser,
-    keep_device,
     read_form,
     read_visit,
 )
+from gateway.pages.flow import PAGE
 from gateway.pages.look import ADDRESS, CONTENT, STATIC, STATIC_PATH, redirect
 from gateway.pages.troubles import TROUBLES
+from gateway.requests import Passage
 from gateway.runtime import Runtime
 from kernel.database import Connection, transaction
 from kernel.errors import Absent
-from partners.login import codes, passkeys, service
+from partners.login import codes, service
 from partners.login.model import Session, Step
 from partners.login.service import new_secret
 from partners.oauth.grants import Authentication
 from partners.oauth.interaction import approve_interaction
 
-PAGE = "/oauth2/interactions/{handle:str}"
+log = structlog.get_logger("pages")
 
 Browser = Request[Any, Any, Any]
-Page = Response[bytes]
+Page = Response[str]
 
 
 @get(PAGE, public=True, include_in_schema=False, exception_handlers=TROUBLES)
@@ -77,6 +80,7 @@ async def post_password(
             now=now,
         )
     if isinstance(trial, Step):
+        log.warning("login_locked", request_id=Passage.of(request.scope).request_id)
         return flow.password_page(matter, problem="locked", status=429)
     verdict = await runtime.passwords.look_at(trial.stored, form.get("password", ""))
     browser = new_secret()
@@ -84,9 +88,7 @@ async def post_password(
         passed = await service.pass_password(
             connection, matter.session, trial, verdict, browser=browser, now=now
         )
-        if isinstance(passed, Session) and not await flow.list_passkeys(
-            connection, matter.of(passed), now=now
-        ):
+        if isinstance(passed, Session) and await flow.needs_code(connection, matter.of(passed), now=now):
             await codes.send_code(
                 connection, passed, sender=runtime.code_sender, vault=runtime.vault, now=now
             )
@@ -151,89 +153,7 @@ async def post_code(
         problem, status = flow.CODE_PROBLEMS[outcome]
         factor = "app" if by_app else "code"
         return await flow.factor_page(connection, matter, factor, problem=problem, status=status, now=now)
-    return await _logged_in(connection, runtime, matter, outcome, browser, now)
-
-
-@post(f"{PAGE}/passkey", public=True, include_in_schema=False, exception_handlers=TROUBLES)
-async def post_passkey(
-    request: Browser,
-    handle: FromPath[str],
-    connection: NamedDependency[Connection],
-    runtime: NamedDependency[Runtime],
-    now: NamedDependency[datetime],
-) -> Page:
-    """The second factor, shown by this device."""
-    check_own_form(request, runtime.base_url)
-    visit, form = read_visit(request, handle), read_form(request)
-    matter = await flow.continue_(connection, runtime, visit, now=now)
-    if matter.session.stage != "password" or matter.party is None:
-        return redirect(matter.here)
-    browser = new_secret()
-    outcome = await passkeys.try_passkey(
-        connection,
-        matter.session,
-        response=form.get("credential", ""),
-        device=await service.find_device(connection, visit.device, now=now),
-        party=matter.party,
-        browser=browser,
-        now=now,
-    )
-    if isinstance(outcome, Step):
-        problem, status = flow.PASSKEY_PROBLEMS[outcome]
-        return await flow.factor_page(connection, matter, "passkey", problem=problem, status=status, now=now)
-    return await _logged_in(connection, runtime, matter, outcome, browser, now)
-
-
-@get(
-    f"{PAGE}/new_passkey",
-    public=True,
-    include_in_schema=False,
-    exception_handlers=TROUBLES,
-)
-async def show_new_passkey(
-    request: Browser,
-    handle: FromPath[str],
-    connection: NamedDependency[Connection],
-    runtime: NamedDependency[Runtime],
-    now: NamedDependency[datetime],
-) -> Page:
-    """Offer to add a passkey on this device."""
-    visit = read_visit(request, handle)
-    matter = await flow.continue_(connection, runtime, visit, now=now)
-    return await flow.new_passkey_page(connection, matter, now=now)
-
-
-@post(
-    f"{PAGE}/new_passkey",
-    public=True,
-    include_in_schema=False,
-    exception_handlers=TROUBLES,
-)
-async def post_new_passkey(
-    request: Browser,
-    handle: FromPath[str],
-    connection: NamedDependency[Connection],
-    runtime: NamedDependency[Runtime],
-    now: NamedDependency[datetime],
-) -> Page:
-    """Keep the passkey that this device made."""
-    check_own_form(request, runtime.base_url)
-    visit, form = read_visit(request, handle), read_form(request)
-    matter = await flow.continue_(connection, runtime, visit, now=now)
-    device = await flow.own_device(connection, matter, now=now)
-    if device is None or matter.party is None:
-        return redirect(matter.here)
-    added = await passkeys.add_passkey(
-        connection,
-        matter.session,
-        response=form.get("credential", ""),
-        device=device,
-        party=matter.party,
-        now=now,
-    )
-    if added is Step.PASSED:
-        return redirect(matter.here)
-    return await flow.new_passkey_page(connection, matter, problem="passkey_not_added", status=422, now=now)
+    return await logged_in(connection, matter, outcome, browser, now)
 
 
 @post(f"{PAGE}/consent", public=True, include_in_schema=False, exception_handlers=TROUBLES)
@@ -251,7 +171,7 @@ async def post_consent(
     decision = form.get("decision")
     if decision == "deny":
         await service.give_up(connection, matter.session)
-        back = await flow.turn_down(connection, runtime, matter, now=now)
+        back = await turn_down(connection, matter, now=now)
         return redirect(back, cookies=(drop_browser(handle),))
     if decision != "approve" or matter.session.stage != "done" or matter.interaction.first_party:
         return redirect(matter.here)
@@ -284,7 +204,7 @@ async def show_decline(
 
 
 @get(f"{STATIC_PATH}/{{name:str}}", public=True, include_in_schema=False)
-async def show_static(name: FromPath[str]) -> Page:
+async def show_static(name: FromPath[str]) -> Response[bytes]:
     """The style and the one script of the pages."""
     if name not in ADDRESS:
         raise Absent
@@ -292,36 +212,13 @@ async def show_static(name: FromPath[str]) -> Page:
     return Response(CONTENT[name], media_type=STATIC[name], headers=headers)
 
 
-async def _logged_in(
-    connection: Connection,
-    runtime: Runtime,
-    matter: flow.Matter,
-    session: Session,
-    browser: str,
-    now: datetime,
-) -> Page:
-    """On to the consent, or back to the bank's own app, in a browser that is known from now on."""
-    cookies = [keep_browser(matter.visit.handle, browser)]
-    if await flow.own_device(connection, matter.of(session), now=now) is None:
-        assert session.account_id is not None, "a login that is complete is somebody's"
-        secret = new_secret()
-        await service.bind_device(connection, account_id=session.account_id, secret=secret, now=now)
-        cookies.append(keep_device(secret))
-    if matter.interaction.first_party:
-        back = await flow.return_to_app(connection, runtime, matter, session, now=now)
-        return redirect(back, cookies=(drop_browser(matter.visit.handle), *cookies[1:]))
-    return redirect(matter.here, cookies=tuple(cookies))
-
-
 routes = [
     show_page,
     post_password,
     post_new_code,
     post_code,
-    post_passkey,
-    show_new_passkey,
-    post_new_passkey,
     post_consent,
     show_decline,
     show_static,
+    *handlers_passkeys.routes,
 ]

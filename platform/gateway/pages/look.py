@@ -9,6 +9,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from litestar import Response
 from litestar.datastructures import Cookie
 
+from gateway.pages.language import preferred_locale
 from gateway.pages.wording import Locale, say, value
 
 STYLE, SCRIPT = "pages.css", "passkey.js"
@@ -47,7 +48,7 @@ def page(
     sent_on_to: str | None = None,
     cookies: tuple[Cookie, ...] = (),
     **facts: Any,
-) -> Response[bytes]:
+) -> Response[str]:
     """A page; `returns_to` is where its forms may end up besides ourselves, `cookies` are set with it.
 
     `sent_on_to` is the one such place of a page on which something secret is typed: the bank's own app.
@@ -70,31 +71,29 @@ def page(
         **facts,
     )
     return Response(
-        html.encode(),
+        html,
         status_code=status,
         media_type="text/html; charset=utf-8",
-        headers=_headers(script, returns_to, sent_on_to),
+        headers=_headers("'none'" if name == "error" else _targets(returns_to, sent_on_to), script=script),
         cookies=cookies,
     )
 
 
-def render_error_page(
-    code: str, *, locale: Locale, status: int = 400, reference: str = ""
-) -> Response[bytes]:
+def render_error_page(code: str, *, locale: Locale, status: int = 400, reference: str = "") -> Response[str]:
     """A page that ends the matter: `code` is one of the `error_…` texts without that word."""
     known = code if f"error_{code}" in _ERRORS else "request_refused"
     return page("error", locale=locale, status=status, code=known, reference=reference, switch=None)
 
 
-def redirect(address: str, *, cookies: tuple[Cookie, ...] = ()) -> Response[bytes]:
+def redirect(address: str, *, cookies: tuple[Cookie, ...] = ()) -> Response[str]:
     """303: whatever was posted is not posted again (RFC 9700 §4.12)."""
     headers = {"location": address, "cache-control": "no-store", "referrer-policy": "no-referrer"}
-    return Response(b"", status_code=303, headers=headers, cookies=cookies)
+    return Response("", status_code=303, media_type="text/html", headers=headers, cookies=cookies)
 
 
-def _headers(script: bool, returns_to: str | None, sent_on_to: str | None) -> dict[str, str]:
+def _headers(targets: str, *, script: bool) -> dict[str, str]:
     return {
-        "content-security-policy": _policy(script, returns_to, sent_on_to),
+        "content-security-policy": _policy(targets, script=script),
         "cache-control": "no-store",
         # the form's Origin would be `null` without a referrer; to others nothing is told
         "referrer-policy": "same-origin",
@@ -103,17 +102,23 @@ def _headers(script: bool, returns_to: str | None, sent_on_to: str | None) -> di
     }
 
 
-def _policy(script: bool, returns_to: str | None, sent_on_to: str | None) -> str:
+def _targets(returns_to: str | None, sent_on_to: str | None) -> str:
     """Where something secret is typed, forms go to us alone.
 
     Chromium holds every redirect that follows a form against `form-action`: the partner's address, and wherever the
-    partner goes on to. So the pages that lead back, on which nothing is typed, name all of https.
+    partner goes on to. So the pages that lead back, on which nothing is typed, name all of https. From the bank's own
+    login the way leads to the bank's own app, so those pages name its one address.
     """
     targets = "'self'"
     if returns_to is not None:
         targets += " https:" if returns_to.startswith("https:") else f" https: {source_of(returns_to)}"
     elif sent_on_to is not None:
         targets += f" {source_of(sent_on_to)}"
+    return targets
+
+
+def _policy(targets: str, *, script: bool) -> str:
+    """What a page may load and do; an error page has no form at all."""
     scripts = " script-src 'self';" if script else ""
     return (
         f"default-src 'none'; style-src 'self';{scripts} form-action {targets}; "
@@ -143,3 +148,12 @@ _ERRORS = frozenset(
         "error_failed",
     )
 )
+
+
+class MemberErrorPages:
+    """partners.oauth.error_page.ErrorPages in the look of the other pages."""
+
+    def show(self, reason: str, *, accept_language: str) -> Response[str]:
+        return render_error_page(
+            "request_unknown", locale=preferred_locale(accept_language), reference=reason
+        )

@@ -8,7 +8,7 @@ from litestar import Request, Response
 from litestar.exceptions import HTTPException
 from litestar.types import ExceptionHandlersMap
 
-from gateway.pages.browser import preferred_locale, read_visit
+from gateway.pages.browser import read_visit
 from gateway.pages.look import render_error_page
 from gateway.problems import exception_handlers
 from gateway.requests import Passage
@@ -22,14 +22,14 @@ log = structlog.get_logger("pages")
 BUSY = (*AWAY, asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError)
 
 
-def answer_trouble(request: Request[Any, Any, Any], trouble: Exception) -> Response[bytes]:
+def answer_trouble(request: Request[Any, Any, Any], trouble: Exception) -> Response[str]:
     """The page, and word to the unit of work that nothing of this request may stay."""
     passage = Passage.of(request.scope)
     code, status = _kind_of(trouble)
     passage.refused = code
     if code == "failed":
         log.error("page_failed", request_id=passage.request_id, exc_info=trouble)
-    locale = read_visit(request, "").chosen or preferred_locale(request.headers.get("accept-language", ""))
+    locale = read_visit(request, "").locale()
     return render_error_page(code, locale=locale, status=status, reference=passage.request_id)
 
 

@@ -138,8 +138,8 @@ TEXTS: dict[str, tuple[str, str]] = {
     # error pages: title, then sentence
     "error_request_unknown": ("请求无效或已完成", "This request is unknown or finished"),
     "error_request_unknown_text": (
-        "此授权请求不存在、已过期或已经处理。请回到合作方的页面重新开始。",
-        "It does not exist, has expired or was answered already. Go back to the partner and begin again.",
+        "此授权请求不存在、已过期或已经处理（也许就在刚才）。请回到合作方的页面查看结果或重新开始。",
+        "It does not exist, has expired or was answered, perhaps a moment ago. Go back to the partner.",
     ),
     "error_login_over": ("登录已结束", "This sign-in is over"),
     "error_login_over_text": (

@@ -116,6 +116,30 @@ async def test_a_cookie_planted_before_the_login_is_worth_nothing_after_it(
     assert (found.stage, found.methods) == ("done", ["pwd", "otp"])
 
 
+async def test_a_password_that_was_right_twice_is_one_step_and_another_members_is_none(
+    connection: Connection, member: Member, vault: Vault, now: datetime
+) -> None:
+    other = await enrol(connection, vault=vault, now=now)
+    tab = await open_tab(connection, now)
+    own = Trial(account_id=member.account_id, stored="$argon2id$", counted=())
+    foreign = Trial(account_id=other.account_id, stored="$argon2id$", counted=())
+    for _ in range(2):
+        browser = service.new_secret()
+        passed = await service.pass_password(connection, tab.session, own, RIGHT, browser=browser, now=now)
+        assert isinstance(passed, Session) and passed.stage == "password"
+    with pytest.raises(LoginOver):
+        await service.pass_password(
+            connection, tab.session, foreign, RIGHT, browser=service.new_secret(), now=now
+        )
+    await service.pass_second_factor(
+        connection, tab.session, methods=["otp"], browser=service.new_secret(), now=now
+    )
+    with pytest.raises(LoginOver):
+        await service.pass_password(
+            connection, tab.session, own, RIGHT, browser=service.new_secret(), now=now
+        )
+
+
 @pytest.mark.parametrize("verdict", [WRONG, RIGHT])
 async def test_a_wrong_password_and_a_name_nobody_has_come_to_the_same(
     connection: Connection, member: Member, now: datetime, verdict: Verdict

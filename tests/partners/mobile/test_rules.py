@@ -9,7 +9,8 @@ from partners.mobile.rules import AppRedirectInvalid, check_redirect_uri, read_l
 from partners.mobile.scopes import MOBILE_SCOPES
 from partners.oauth.rules import RequestRefused
 
-RESOURCE = "https://bank.example/mobile/v1"
+BASE_URL = "https://bank.example"
+RESOURCE = f"{BASE_URL}/mobile/v1"
 APP = App(
     client_id="mob_" + "0" * 26,
     name_zh="银行",
@@ -74,7 +75,7 @@ def test_rfc_8252_8_other_addresses_are_not_registered(uri: str) -> None:
     ],
 )
 def test_a_good_request_is_read(changes: dict[str, str], scopes: list[str]) -> None:
-    asked = read_login({**GOOD, **changes}, APP, resource=RESOURCE)
+    asked = read_login({**GOOD, **changes}, APP, base_url=BASE_URL)
     assert (asked.scopes, asked.redirect_uri) == (scopes, GOOD["redirect_uri"])
 
 
@@ -101,5 +102,5 @@ def test_a_good_request_is_read(changes: dict[str, str], scopes: list[str]) -> N
 def test_a_request_is_refused(changes: dict[str, Any], error: str) -> None:
     query = {name: text for name, text in {**GOOD, **changes}.items() if text is not None}
     with pytest.raises(RequestRefused) as refused:
-        read_login(query, APP, resource=RESOURCE)
+        read_login(query, APP, base_url=BASE_URL)
     assert refused.value.error == error
