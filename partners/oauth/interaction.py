@@ -73,7 +73,7 @@ async def find_interaction(connection: Connection, *, handle: str, now: datetime
         id=pushed.id,
         partner_name_zh=partner.name_zh,
         partner_name_en=partner.name_en,
-        partner_contact="",
+        partner_contact=partner.contact,
         scopes=asked.scopes,
         purposes=asked.purposes,
         data_kinds=asked.data_kinds,

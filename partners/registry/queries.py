@@ -9,12 +9,12 @@ from kernel.database import Connection, read, read_if_any
 from partners.registry.model import Agreement, App, Client, Key, KeyStatus, Partner, PartnerStatus
 
 INSERT_PARTNER = """
-INSERT INTO registry_partner (id, slug, name_zh, name_en, kind, scene, status, created_at, changed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+INSERT INTO registry_partner (id, slug, name_zh, name_en, kind, scene, status, contact, created_at, changed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
 """
 
 FIND_PARTNER = """
-SELECT id, slug, name_zh, name_en, kind, scene, status, epoch FROM registry_partner WHERE id = $1
+SELECT id, slug, name_zh, name_en, kind, scene, status, epoch, contact FROM registry_partner WHERE id = $1
 """
 
 FIND_PARTNER_BY_SLUG = """
@@ -168,6 +168,7 @@ async def insert_partner(connection: Connection, partner: Partner, *, now: datet
         partner.kind,
         partner.scene,
         partner.status,
+        partner.contact,
         now,
     )
 

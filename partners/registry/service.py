@@ -58,6 +58,7 @@ async def register_partner(
     kind: PartnerKind,
     scene: Scene,
     status: PartnerStatus = "draft",
+    contact: str = "",
     now: datetime,
 ) -> UUID:
     """A new partner; only the sandbox begins with another `status` than draft."""
@@ -70,6 +71,7 @@ async def register_partner(
         scene=scene,
         status=status,
         epoch=1,
+        contact=contact,
     )
     try:
         await queries.insert_partner(connection, partner, now=now)
