@@ -30,8 +30,9 @@ GRANT SELECT, INSERT, DELETE ON oauth_backchannel TO tessera_app;
 GRANT UPDATE (state, expires_at, interval_seconds, poll_due_at, decided_at, consent_id, redeemed_at)
     ON oauth_backchannel TO tessera_app;
 
--- A member's own grants, whoever they were given to.
-CREATE INDEX oauth_consent_member ON oauth_consent (member_id) WHERE withdrawn_at IS NULL;
+-- The member first: the same index finds a pair's grants and a member's own, whoever they were given to.
+DROP INDEX oauth_consent_standing;
+CREATE INDEX oauth_consent_standing ON oauth_consent (member_id, partner_id) WHERE withdrawn_at IS NULL;
 
 -- The bank's app as an OAuth client: it keeps no secret (RFC 8252).
 CREATE TABLE mobile_app (

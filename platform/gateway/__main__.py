@@ -15,6 +15,7 @@ from gateway.cli import (
     jobs,
     members,
     migration,
+    phones,
     points,
     redirects,
     rewards,
@@ -41,6 +42,7 @@ COMMANDS = (
     campaigns,
     rewards,
     redirects,
+    phones,
     import_orders,
     arithmetic,
 )
