@@ -47,7 +47,7 @@ class ConsentDetail(Struct, frozen=True, kw_only=True):
 @get("/mobile/v1/consents", scope=MANAGE, audience=MOBILE, level="A1")
 async def list_own_consents(
     connection: NamedDependency[Connection],
-    member: NamedDependency[MemberCaller],
+    member_caller: NamedDependency[MemberCaller],
     cursors: NamedDependency[CursorSeal],
     now: NamedDependency[datetime],
     limit: FromQuery[int] = 20,
@@ -55,10 +55,10 @@ async def list_own_consents(
 ) -> Page[ConsentDetail]:
     """List what you have allowed partners and still stands, the newest first."""
     check_limit(limit)
-    binding = f"{member.client_id}:consents:{member.subject}"
+    binding = f"{member_caller.client_id}:consents:{member_caller.subject}"
     before = None if cursor is None else from_wire("grt", str(cursors.open(binding, cursor)))
     found = await grants.list_of_member(
-        connection, member=member.member, before=before, limit=limit + 1, now=now
+        connection, member=member_caller.member, before=before, limit=limit + 1, now=now
     )
     more = cursors.seal(binding, to_wire("grt", found[limit - 1].id)) if len(found) > limit else None
     return Page(data=[await _view(connection, grant) for grant in found[:limit]], next_cursor=more)
@@ -68,12 +68,12 @@ async def list_own_consents(
 async def read_own_consent(
     id: FromPath[str],
     connection: NamedDependency[Connection],
-    member: NamedDependency[MemberCaller],
+    member_caller: NamedDependency[MemberCaller],
     now: NamedDependency[datetime],
 ) -> ConsentDetail:
     """Read what you have allowed a partner."""
     found = await grants.find_of_member(
-        connection, member=member.member, grant_id=from_wire("grt", id), now=now
+        connection, member=member_caller.member, grant_id=from_wire("grt", id), now=now
     )
     if found is None:
         raise ConsentUnknown
@@ -84,12 +84,12 @@ async def read_own_consent(
 async def withdraw_own_consent(
     id: FromPath[str],
     connection: NamedDependency[Connection],
-    member: NamedDependency[MemberCaller],
+    member_caller: NamedDependency[MemberCaller],
     now: NamedDependency[datetime],
 ) -> None:
     """Withdraw what you have allowed a partner, at once: its tokens and refresh tokens end with it."""
     found = await grants.find_of_member(
-        connection, member=member.member, grant_id=from_wire("grt", id), now=now
+        connection, member=member_caller.member, grant_id=from_wire("grt", id), now=now
     )
     if found is None or not await grants.withdraw_grant(
         connection, partner_id=found.partner_id, grant_id=found.id, now=now

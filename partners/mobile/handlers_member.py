@@ -23,7 +23,7 @@ ANSWER = "authorizations:answer"
 MOBILE = "mobile"
 
 
-class Me(Struct, frozen=True, kw_only=True):
+class Myself(Struct, frozen=True, kw_only=True):
     """Who is logged in, and how."""
 
     #: the member's name towards the bank's apps; no partner knows it
@@ -90,26 +90,26 @@ class Decided(Struct, frozen=True, kw_only=True):
 
 
 @get("/mobile/v1/me", scope="self", audience=MOBILE, level="A1")
-async def read_me(member: NamedDependency[MemberCaller]) -> Me:
+async def read_myself(member_caller: NamedDependency[MemberCaller]) -> Myself:
     """Say who is logged in, since when and by what."""
-    return Me(
-        sub=member.subject,
-        client_id=member.client_id,
-        session=to_wire("ses", member.session_id),
-        scopes=sorted(member.scopes),
-        authenticated_at=member.authenticated_at,
-        methods=member.methods,
+    return Myself(
+        sub=member_caller.subject,
+        client_id=member_caller.client_id,
+        session=to_wire("ses", member_caller.session_id),
+        scopes=sorted(member_caller.scopes),
+        authenticated_at=member_caller.authenticated_at,
+        methods=member_caller.methods,
     )
 
 
 @get("/mobile/v1/authorizations", scope=ANSWER, audience=MOBILE, level="A1")
 async def list_authorizations(
     connection: NamedDependency[Connection],
-    member: NamedDependency[MemberCaller],
+    member_caller: NamedDependency[MemberCaller],
     now: NamedDependency[datetime],
 ) -> Page[AuthorizationView]:
     """List what partners ask of you and still waits, the oldest first; there are never more than a few."""
-    found = await authorizations.list_authorizations(connection, member.member, now=now)
+    found = await authorizations.list_authorizations(connection, member_caller.member, now=now)
     return Page(data=[_view(authorization) for authorization in found])
 
 
@@ -120,20 +120,20 @@ async def approve_authorization(
     id: FromPath[str],
     data: JSONBody[ApprovalRequest],
     connection: NamedDependency[Connection],
-    member: NamedDependency[MemberCaller],
+    member_caller: NamedDependency[MemberCaller],
     now: NamedDependency[datetime],
 ) -> Decided:
     """Approve what was shown; the same approval again changes nothing."""
     await authorizations.approve_authorization(
         connection,
-        member.member,
+        member_caller.member,
         from_wire("aut", id),
         approval=Approval(
             binding_message=data.binding_message,
             details_hash=data.details_hash,
             sensitive_given=data.sensitive,
         ),
-        authentication=Authentication(at=member.authenticated_at, methods=member.methods),
+        authentication=Authentication(at=member_caller.authenticated_at, methods=member_caller.methods),
         now=now,
     )
     return Decided(id=id, state="approved")
@@ -143,11 +143,11 @@ async def approve_authorization(
 async def deny_authorization(
     id: FromPath[str],
     connection: NamedDependency[Connection],
-    member: NamedDependency[MemberCaller],
+    member_caller: NamedDependency[MemberCaller],
     now: NamedDependency[datetime],
 ) -> Decided:
     """Deny what a partner asks; the same denial again changes nothing."""
-    await authorizations.deny_authorization(connection, member.member, from_wire("aut", id), now=now)
+    await authorizations.deny_authorization(connection, member_caller.member, from_wire("aut", id), now=now)
     return Decided(id=id, state="denied")
 
 
@@ -177,4 +177,4 @@ def to_words(code: str, meaning: Label | Scope | None) -> Words:
     return Words(code=code, zh=meaning.zh if meaning else code, en=meaning.en if meaning else code)
 
 
-routes = [read_me, list_authorizations, approve_authorization, deny_authorization]
+routes = [read_myself, list_authorizations, approve_authorization, deny_authorization]

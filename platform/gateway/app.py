@@ -133,7 +133,7 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
         assert found is not None, "the scope guard lets nobody else in"
         return found
 
-    def member(scope: Scope) -> MemberCaller:
+    def member_caller(scope: Scope) -> MemberCaller:
         found = Passage.of(scope).member
         assert found is not None, "the scope guard lets nobody else in"
         return found
@@ -182,7 +182,7 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
 
     given: dict[str, Callable[..., object]] = {
         "caller": caller,
-        "member": member,
+        "member_caller": member_caller,
         "bank": bank,
         "now": now,
         "subjects": subjects,

@@ -30,15 +30,15 @@ class ExpiringView(Struct, frozen=True, kw_only=True):
 @get("/mobile/v1/points", scope=READ, audience=MOBILE, level="A1")
 async def read_own_points(
     connection: NamedDependency[Connection],
-    member: NamedDependency[MemberCaller],
+    member_caller: NamedDependency[MemberCaller],
     now: NamedDependency[datetime],
     point_type: FromQuery[str] = POINTS.name,
 ) -> PointsView:
     """Read your points of one type and what of them ends next."""
     code = (await service.find_point_type(connection, point_type)).code
-    balance = await service.read_balance(connection, member.member, point_type=code, now=now)
+    balance = await service.read_balance(connection, member_caller.member, point_type=code, now=now)
     expiring = await service.list_expiring(
-        connection, member.member, limit=EXPIRING_MAX, point_type=code, now=now
+        connection, member_caller.member, limit=EXPIRING_MAX, point_type=code, now=now
     )
     return view_points(balance, expiring, point_type, now)
 
@@ -46,7 +46,7 @@ async def read_own_points(
 @get("/mobile/v1/points/expiring", scope=READ, audience=MOBILE, level="A1")
 async def list_own_expiring(
     connection: NamedDependency[Connection],
-    member: NamedDependency[MemberCaller],
+    member_caller: NamedDependency[MemberCaller],
     now: NamedDependency[datetime],
     limit: FromQuery[int] = 20,
     point_type: FromQuery[str] = POINTS.name,
@@ -54,14 +54,16 @@ async def list_own_expiring(
     """List which of your points end when, soonest first."""
     check_limit(limit)
     code = (await service.find_point_type(connection, point_type)).code
-    expiring = await service.list_expiring(connection, member.member, limit=limit, point_type=code, now=now)
+    expiring = await service.list_expiring(
+        connection, member_caller.member, limit=limit, point_type=code, now=now
+    )
     return ExpiringView(expiring=expiring, as_of=now, point_type=point_type)
 
 
 @get("/mobile/v1/points/entries", scope=READ, audience=MOBILE, level="A1")
 async def list_own_entries(
     connection: NamedDependency[Connection],
-    member: NamedDependency[MemberCaller],
+    member_caller: NamedDependency[MemberCaller],
     cursors: NamedDependency[CursorSeal],
     limit: FromQuery[int] = 20,
     cursor: FromQuery[str | None] = None,
@@ -70,10 +72,10 @@ async def list_own_entries(
     """List what was entered in your wallet of one type, newest first."""
     check_limit(limit)
     code = (await service.find_point_type(connection, point_type)).code
-    binding = f"{member.client_id}:entries:{member.subject}:{code}"
+    binding = f"{member_caller.client_id}:entries:{member_caller.subject}:{code}"
     before = None if cursor is None else int(cursors.open(binding, cursor))
     found = await service.list_own_entries(
-        connection, member.member, before_seq=before, limit=limit + 1, point_type=code
+        connection, member_caller.member, before_seq=before, limit=limit + 1, point_type=code
     )
     more = cursors.seal(binding, found[limit - 1].seq) if len(found) > limit else None
     return Page(data=[view_entry(entry) for entry in found[:limit]], next_cursor=more)

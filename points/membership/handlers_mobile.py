@@ -14,12 +14,12 @@ from points.membership.handlers import Membership, view_membership
 @get("/mobile/v1/membership", scope="member:read", audience="mobile", level="A1")
 async def read_own_membership(
     connection: NamedDependency[Connection],
-    member: NamedDependency[MemberCaller],
+    member_caller: NamedDependency[MemberCaller],
     now: NamedDependency[datetime],
 ) -> Membership:
     """Read your tier, why it is that, and what the next level takes."""
-    outlook = await service.read_outlook(connection, member.member, now=now)
-    return view_membership(member.subject, outlook)
+    outlook = await service.read_outlook(connection, member_caller.member, now=now)
+    return view_membership(member_caller.subject, outlook)
 
 
 routes = [read_own_membership]
