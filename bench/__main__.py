@@ -6,7 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from bench import growth, http, ledger, orders
+from bench import growth, http, ledger, orders, tokens
 
 #: part → what measures it; each takes the order file, if one was given
 PARTS: dict[str, Callable[[Path | None], list[dict[str, Any]]]] = {
@@ -14,6 +14,7 @@ PARTS: dict[str, Callable[[Path | None], list[dict[str, Any]]]] = {
     "http": http.measure,
     "ledger": ledger.measure,
     "orders": orders.measure,
+    "tokens": tokens.measure,
 }
 
 

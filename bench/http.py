@@ -9,9 +9,11 @@ import json
 import os
 import select
 import shutil
+import socket
 import subprocess
 import sys
 import tempfile
+import time
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,12 +21,14 @@ from signal import SIGTERM
 from typing import Any
 
 import asyncpg
+import httpx
 import msgspec
 
 from bench import floor
-from bench.bare import PATH
+from bench.bare import OPEN_PATH, PATH
 from bench.load import Loaded, Spec
 from bench.measure import Figure, Run, best, cpu_seconds, entry, family, quarter_of_memory_mb
+from gateway.attach import HOST
 from gateway.client import PartnerClient
 from gateway.credentials import read_credentials
 from kernel import migrate
@@ -81,6 +85,7 @@ class Bench:
                     await self._refer("pgbench_hot", program, 4)
                     await self._refer("pgbench_hot_16", program, 16)
                     await self._load("bare", plain, Spec(**self._get(plain.url, None)))
+                    await self._load("open", proved, Spec(**self._get(proved.url, None, OPEN_PATH)))
                     await self._load("proved", proved, Spec(**self._get(proved.url, credentials)))
                     await self._load("http_earn_dpop", serve, self._earn(serve.url, CONNECTIONS))
                     await self._load("http_earn_16", serve, self._earn(serve.url, 16))
@@ -104,6 +109,7 @@ class Bench:
         )
         proved, bare = _costs(figures["proved"]), _costs(figures["bare"])
         told.append(_ratio("auth_cost", "µs", proved, "bare", bare, CONNECTIONS))
+        told.append(_ratio("auth_cost_open", "µs", proved, "open", _costs(figures["open"]), CONNECTIONS))
         slowest = [run.p99_ms for run in figures["http_earn_16"].runs]
         floor_p99 = [run.p99_ms for run in figures["pgbench_hot_16"].runs]
         told.append(_ratio("http_p99", "ms", slowest, "pgbench_hot_16", floor_p99, 16))
@@ -128,7 +134,7 @@ class Bench:
             loaded = msgspec.json.decode(await load.stdout.readline(), type=Loaded)
             after = self._cpu(server)
             await load.wait()
-        if any(not status.startswith("2") for status in loaded.statuses):
+        if not loaded.done or any(not status.startswith("2") for status in loaded.statuses):
             raise SystemExit(f"{name} was refused: {loaded.statuses}")
         done = loaded.done * spec.items
         run = Run(
@@ -167,12 +173,12 @@ class Bench:
         finally:
             await connection.close()
 
-    def _get(self, url: str, credentials: str | None) -> dict[str, Any]:
+    def _get(self, url: str, credentials: str | None, path: str = PATH) -> dict[str, Any]:
         return {
             "url": url,
             "credentials": credentials,
             "method": "GET",
-            "path": PATH,
+            "path": path,
             "connections": CONNECTIONS,
             "seconds": SECONDS,
             "prepared": round(PER_SECOND * SECONDS * (1 if credentials else 4)),
@@ -293,6 +299,50 @@ def _process(
             process.kill()
             if process.stdout is not None:
                 process.stdout.close()
+
+
+@contextmanager
+def quiet_process(
+    command: list[str], log: Path, environment: dict[str, str]
+) -> Generator["subprocess.Popen[bytes]", None, None]:
+    """A child that says nothing when it is ready."""
+    with log.open("ab") as errors:
+        process = spawn(
+            command,
+            identity=None,
+            death_signal=SIGTERM,
+            output=errors,
+            errors=errors,
+            environment=environment,
+        )
+    try:
+        yield process
+    finally:
+        process.terminate()
+        try:
+            process.wait(60)
+        finally:
+            process.kill()
+
+
+def free_port() -> int:
+    with socket.socket() as listener:
+        listener.bind((HOST, 0))
+        return int(listener.getsockname()[1])
+
+
+def await_answer(url: str) -> None:
+    """Return when somebody answers there, whatever it is."""
+    until = time.monotonic() + READY_SECONDS
+    while True:
+        try:
+            httpx.get(url, timeout=10)
+        except httpx.HTTPError:
+            if time.monotonic() > until:
+                raise SystemExit(f"nobody answers at {url}") from None
+            time.sleep(0.05)
+        else:
+            return
 
 
 def _environment(more: dict[str, str]) -> dict[str, str]:

@@ -10,12 +10,13 @@ import json
 import resource
 import sys
 import time
+from base64 import b64encode
 from collections import Counter
 from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, cast
-from urllib.parse import urlsplit
+from typing import Any, Literal, cast
+from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
 import msgspec
@@ -23,7 +24,7 @@ import uvloop
 from msgspec import Struct
 
 from bench.measure import percentile
-from gateway.client import PartnerClient
+from gateway.client import ASSERTION_TYPE, PartnerClient
 from gateway.credentials import base64url, read_credentials
 
 ANSWER_SECONDS = 30.0
@@ -36,6 +37,8 @@ class Spec(Struct, frozen=True, kw_only=True):
     url: str
     #: the partner file; None sends without proof, as the bare server wants it
     credentials: str | None
+    #: a call of the API, or a token: by assertion and proof, without credentials by a secret
+    asks: Literal["call", "token"] = "call"
     method: str = "POST"
     path: str
     subs: list[str] = []
@@ -101,6 +104,35 @@ class _Line(asyncio.Protocol):
 
 
 async def _prepare(spec: Spec) -> list[bytes]:
+    return _token_requests(spec) if spec.asks == "token" else await _calls(spec)
+
+
+def _token_requests(spec: Spec) -> list[bytes]:
+    client = None
+    if spec.credentials is not None:
+        client = PartnerClient(read_credentials(Path(spec.credentials)), base_url=spec.url)
+    return [_token_request(spec, client) for _ in range(spec.prepared)]
+
+
+def _token_request(spec: Spec, client: PartnerClient | None) -> bytes:
+    form = {"grant_type": "client_credentials"}
+    if client is None:
+        proved = f"authorization: Basic {b64encode(b'bench:secret').decode()}"
+    else:
+        form |= {"client_assertion_type": ASSERTION_TYPE, "client_assertion": client.make_assertion()}
+        proved = f"dpop: {client.make_proof('POST', spec.path)}"
+    body = urlencode(form).encode()
+    lines = [
+        f"POST {spec.path} HTTP/1.1",
+        f"host: {urlsplit(spec.url).netloc}",
+        "content-type: application/x-www-form-urlencoded",
+        f"content-length: {len(body)}",
+        proved,
+    ]
+    return "\r\n".join([*lines, "", ""]).encode() + body
+
+
+async def _calls(spec: Spec) -> list[bytes]:
     host = urlsplit(spec.url).netloc
     client, token = None, ""
     if spec.credentials is not None:
@@ -111,13 +143,13 @@ async def _prepare(spec: Spec) -> list[bytes]:
     requests = []
     for number in range(spec.prepared):
         body = msgspec.json.encode(_body(spec, number)) if spec.method == "POST" else b""
-        lines = [
-            f"{spec.method} {spec.path} HTTP/1.1",
-            f"host: {host}",
-            "content-type: application/json",
-            f"content-length: {len(body)}",
-            f"idempotency-key: {uuid4()}",
-        ]
+        lines = [f"{spec.method} {spec.path} HTTP/1.1", f"host: {host}"]
+        if spec.method == "POST":
+            lines += [
+                "content-type: application/json",
+                f"content-length: {len(body)}",
+                f"idempotency-key: {uuid4()}",
+            ]
         if client is not None:
             lines.append(f"authorization: DPoP {token}")
             lines.append(f"dpop: {client.make_proof(spec.method, spec.path, token_hash=hashed)}")

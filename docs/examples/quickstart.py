@@ -22,9 +22,10 @@ def stamp() -> dict[str, str | int]:
     return {"jti": str(uuid.uuid4()), "iat": int(time.time())}
 
 
-def proof(method: str, path: str, token: str = "") -> str:
+def proof(method: str, path: str, token: str = "", nonce: str = "") -> str:
     digest = base64.urlsafe_b64encode(hashlib.sha256(token.encode()).digest()).rstrip(b"=").decode()
-    claims = stamp() | {"htm": method, "htu": me["base_url"] + path} | ({"ath": digest} if token else {})
+    claims = stamp() | {"htm": method, "htu": me["base_url"] + path}
+    claims |= ({"ath": digest} if token else {}) | ({"nonce": nonce} if nonce else {})
     return jwt.encode(claims, key, "ES256", {"typ": "dpop+jwt", "jwk": public})
 
 
@@ -54,4 +55,9 @@ with httpx.Client(base_url=me["base_url"]) as bank:
         "Idempotency-Key": order["source_ref"],
     }
     answer = bank.post("/v1/points/earnings", json=order, headers=headers)
+    if (
+        answer.status_code == 401 and "DPoP-Nonce" in answer.headers
+    ):  # this app's writes need the server's nonce
+        again = proof("POST", "/v1/points/earnings", grant["access_token"], answer.headers["DPoP-Nonce"])
+        answer = bank.post("/v1/points/earnings", json=order, headers=headers | {"DPoP": again})
 sys.stdout.write(f"{answer.status_code} {json.dumps(answer.json(), indent=2)}\n")

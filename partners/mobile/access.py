@@ -37,7 +37,7 @@ class MemberVerifier:
         self, *, method: str, path: str, authorization: list[str], proofs: list[str], now: datetime
     ) -> AuthenticatedMember:
         """Who is asking. `path` is as sent, without the query; the proof's identifier is the edge's to use up."""
-        token = read_token(authorization)
+        _, token = read_token(authorization)
         try:
             claims = convert(self._bank.signer.verify(token, "at+jwt"), MobileClaims)
         except JwsInvalid as invalid:
@@ -59,6 +59,7 @@ class MemberVerifier:
             proof_expires_at=now + PROOF_MEMORY,
             rate_per_second=RATE_PER_SECOND,
             burst=BURST,
+            nonce=proof.nonce,
         )
 
     def _proof_of(self, proofs: list[str], *, method: str, path: str, ath: str, now: datetime) -> Proof:

@@ -90,7 +90,7 @@ async def request_tokens(
         else:
             allowed = await _refresh(connection, bank, form, jkt=proof.jkt, now=now)
     except RequestRefused as refused:
-        return TokenRefused(status=refused.status, error=refused.error, description=refused.description)
+        return refused.outcome()
     return _issue(bank, app, allowed, now=now)
 
 
@@ -174,7 +174,7 @@ async def revoke_token(
         if form.token is None:
             raise RequestRefused("invalid_request", "token is missing")
     except RequestRefused as refused:
-        return TokenRefused(status=refused.status, error=refused.error, description=refused.description)
+        return refused.outcome()
     session_id = await _session_of(connection, bank, form.token)
     session = None if session_id is None else await queries.find_session(connection, session_id)
     if session is not None and session.client_id == app.client_id:

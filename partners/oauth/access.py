@@ -5,14 +5,18 @@ from collections import OrderedDict
 from datetime import datetime
 from typing import ClassVar
 
+from msgspec import Struct
+
 from kernel.caller import Caller
 from kernel.errors import Forbidden, Unauthenticated
+from kernel.sender import NOBODY, Sender
 from partners.oauth import rules
 from partners.oauth.jws import JwsInvalid, convert
 from partners.oauth.keys import Signer
 from partners.oauth.model import AccessClaims, Authenticated, Proof
 from partners.oauth.revocations import RevocationList, revocation_subjects
 from partners.oauth.token import PROOF_MEMORY, proof_scope
+from partners.registry.access import allows
 from partners.registry.directory import AppDirectory
 from partners.registry.jwk import ALGORITHMS, encode
 from partners.registry.model import Client
@@ -50,12 +54,35 @@ class InvalidDpopProof(AccessRefused):
     error = "invalid_dpop_proof"
 
 
+class UseDpopNonce(AccessRefused):
+    """The DPoP proof must carry the nonce of the DPoP-Nonce header; make a new proof with it."""
+
+    error = "use_dpop_nonce"
+
+
 class PartnerNotActive(Forbidden):
     """The partner is not live, so its apps may not call the API."""
 
 
 class AppNotActive(Forbidden):
     """The app has been switched off."""
+
+
+class IpNotAllowed(Forbidden):
+    """The app may be used from the networks it has registered, and this address is in none of them."""
+
+
+class _Remembered(Struct, kw_only=True):
+    """A token that was verified, and what it meant for its client when it was last used."""
+
+    claims: AccessClaims
+    digest: bytes
+    #: the same as its proofs name it (RFC 9449 §4.2)
+    ath: str
+    #: under which it may have been revoked
+    names: list[str]
+    client: Client | None = None
+    caller: Caller | None = None
 
 
 class AccessVerifier:
@@ -81,75 +108,91 @@ class AccessVerifier:
         self._revocations = revocations
         self._livemode = livemode
         self._tokens_max = tokens_max
-        self._tokens: OrderedDict[bytes, AccessClaims] = OrderedDict()
+        self._tokens: OrderedDict[bytes, _Remembered] = OrderedDict()
 
     @property
     def remembered(self) -> int:
         """How many verified tokens are in memory."""
         return len(self._tokens)
 
+    def forget(self) -> None:
+        """Verify every token anew: the keys have changed."""
+        self._tokens.clear()
+
     async def authenticate(
-        self, *, method: str, path: str, authorization: list[str], proofs: list[str], now: datetime
+        self,
+        *,
+        method: str,
+        path: str,
+        authorization: list[str],
+        proofs: list[str],
+        sender: Sender = NOBODY,
+        now: datetime,
     ) -> Authenticated:
         """Who is asking. `path` is as sent, without the query; the proof's identifier is the edge's to use up."""
-        token = read_token(authorization)
-        digest = hashlib.sha256(token.encode()).digest()
-        claims = self._claims_of(token, digest, now=now)
-        proof = self._proof_of(proofs, method=method, path=path, ath=encode(digest), now=now)
-        # RFC 9449 §7.1: the proof's key is the one the token is bound to.
-        if proof.jkt != claims.cnf.jkt:
-            raise InvalidDpopProof(reason="it was made with another key than the token is bound to")
+        scheme, token = read_token(authorization, sender)
+        remembered = self._remembered(token, now=now.timestamp())
+        claims = remembered.claims
+        proof = None
+        if scheme == "bearer":
+            check_certificate(claims, sender)
+        else:
+            if claims.cnf.jkt is None:
+                raise InvalidToken(
+                    reason="it is bound to a certificate: send it as Bearer over that connection"
+                )
+            proof = self._proof_of(proofs, method=method, path=path, ath=remembered.ath, now=now)
+            # RFC 9449 §7.1: the proof's key is the one the token is bound to.
+            if proof.jkt != claims.cnf.jkt:
+                raise InvalidDpopProof(reason="it was made with another key than the token is bound to")
         client = await self._directory.find(claims.client_id)
         check_client(client, claims)
         assert client is not None
+        if not allows(client.ip_allow, sender.address):
+            raise IpNotAllowed
         # FAPI 2.0 §5.3.4: the revocation status too, however long ago the token was verified.
-        if await self._revocations.includes(revocation_subjects(claims), now=now):
-            self._tokens.pop(digest, None)
+        if await self._revocations.includes(remembered.names, now=now):
+            self._tokens.pop(remembered.digest, None)
             raise InvalidToken(reason="it was revoked")
-        own = claims.sub == claims.client_id
-        caller = Caller(
-            partner_id=client.partner_id,
-            app_id=client.app_id,
-            client_id=client.client_id,
-            # A scope taken from the app is gone at once, whatever the token says.
-            scopes=frozenset(claims.scope.split()) & frozenset(client.scopes),
-            key_thumbprint=proof.jkt,
-            subject=None if own else claims.sub,
-            grant_id=claims.grant_id,
-            authorization_details=tuple(claims.authorization_details or ()),
-        )
         return Authenticated(
-            caller=caller,
-            proof_scope=proof_scope(proof),
-            proof_jti=proof.jti,
+            caller=_caller_of(remembered, client),
+            proof_scope="" if proof is None else proof_scope(proof),
+            proof_jti=None if proof is None else proof.jti,
             proof_expires_at=now + PROOF_MEMORY,
             rate_per_second=client.rate_per_second,
             burst=client.burst,
+            nonce=None if proof is None else proof.nonce,
+            nonce_required=client.dpop_nonce_required,
         )
 
-    def _claims_of(self, token: str, digest: bytes, *, now: datetime) -> AccessClaims:
-        claims = self._tokens.get(digest)
-        if claims is None:
+    def _remembered(self, token: str, *, now: float) -> _Remembered:
+        """The token, verified now or before; by its hash, so that no token lies in memory."""
+        digest = hashlib.sha256(token.encode()).digest()
+        remembered = self._tokens.get(digest)
+        if remembered is None:
             try:
                 claims = convert(self._signer.verify(token, "at+jwt"), AccessClaims)
             except JwsInvalid as invalid:
                 raise InvalidToken(reason=str(invalid)) from None
+            remembered = _Remembered(
+                claims=claims, digest=digest, ath=encode(digest), names=revocation_subjects(claims)
+            )
         try:
             check_claims(
-                claims,
+                remembered.claims,
                 issuer=self._signer.issuer,
                 resource=self._resource,
                 livemode=self._livemode,
-                now=now.timestamp(),
+                now=now,
             )
         except InvalidToken:
             self._tokens.pop(digest, None)
             raise
-        self._tokens[digest] = claims
+        self._tokens[digest] = remembered
         self._tokens.move_to_end(digest)
         if len(self._tokens) > self._tokens_max:
             self._tokens.popitem(last=False)
-        return claims
+        return remembered
 
     def _proof_of(self, proofs: list[str], *, method: str, path: str, ath: str, now: datetime) -> Proof:
         # RFC 9449 §4.3 step 1
@@ -162,6 +205,26 @@ class AccessVerifier:
             raise InvalidDpopProof(reason=str(invalid)) from None
 
 
+def _caller_of(remembered: _Remembered, client: Client) -> Caller:
+    """The caller of a token, made anew whenever the directory has a new answer about its client."""
+    if remembered.caller is None or remembered.client is not client:
+        claims = remembered.claims
+        remembered.client = client
+        remembered.caller = Caller(
+            partner_id=client.partner_id,
+            app_id=client.app_id,
+            client_id=client.client_id,
+            # A scope taken from the app is gone at once, whatever the token says.
+            scopes=frozenset(claims.scope.split()) & frozenset(client.scopes),
+            # Of the two exactly one is there: check_claims.
+            key_thumbprint=claims.cnf.jkt or claims.cnf.x5t or "",
+            subject=None if claims.sub == claims.client_id else claims.sub,
+            grant_id=claims.grant_id,
+            authorization_details=tuple(claims.authorization_details or ()),
+        )
+    return remembered.caller
+
+
 def check_claims(claims: AccessClaims, *, issuer: str, resource: str, livemode: bool, now: float) -> None:
     """Whether a token we signed is good here and now (RFC 9068 §4)."""
     if claims.iss != issuer:
@@ -170,6 +233,8 @@ def check_claims(claims: AccessClaims, *, issuer: str, resource: str, livemode: 
         raise InvalidToken(reason="it is for another resource")
     if claims.livemode != livemode:
         raise InvalidToken(reason="it is of another mode: sandbox and live never cross")
+    if (claims.cnf.jkt is None) == (claims.cnf.x5t is None):
+        raise InvalidToken(reason="it is not bound to a key")
     if claims.exp <= now:
         raise InvalidToken(reason="it has expired")
     if max(claims.nbf, claims.iat) > now + SKEW_SECONDS:
@@ -188,18 +253,27 @@ def check_client(client: Client | None, claims: AccessClaims) -> None:
         raise InvalidToken(reason="it was revoked when the partner's status, an app or a key changed")
 
 
-def read_token(authorization: list[str]) -> str:
-    """The token of a DPoP request (RFC 9449 §7.1)."""
+def check_certificate(claims: AccessClaims, sender: Sender) -> None:
+    """RFC 8705 §3: the certificate of this connection is the one the token is bound to."""
+    certificate = sender.certificate
+    if certificate is None or claims.cnf.x5t is None or claims.cnf.x5t != certificate.thumbprint:
+        raise InvalidToken(reason="it is not bound to the certificate of this connection")
+
+
+def read_token(authorization: list[str], sender: Sender = NOBODY) -> tuple[str, str]:
+    """The scheme and the token (RFC 9449 §7.1, RFC 8705 §3)."""
     if not authorization:
         raise TokenMissing
     if len(authorization) > 1:
         raise InvalidToken(reason="send exactly one Authorization header")
     scheme, _, token = authorization[0].partition(" ")
     # RFC 9110 §11.1: the scheme's case does not matter. RFC 9449 §7.2: a bound token is never taken as a bearer's.
-    if scheme.lower() == "bearer":
+    scheme = scheme.lower()
+    # Only a connection with a certificate can carry a token that is bound to one.
+    if scheme == "bearer" and sender.certificate is None:
         raise InvalidToken(
             reason="tokens are bound to a key: send Authorization: DPoP and a proof, not Bearer"
         )
-    if scheme.lower() != "dpop" or not token or not token.isascii():
+    if scheme not in ("dpop", "bearer") or not token or not token.isascii():
         raise InvalidToken(reason="the Authorization header must be DPoP and the access token")
-    return token
+    return scheme, token

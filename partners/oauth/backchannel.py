@@ -12,11 +12,12 @@ from kernel.calendar import business_date
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.ids import new_id, to_wire
+from kernel.sender import NOBODY, Sender
 from kernel.vault import Vault, sha256
 from partners.oauth import backchannel_queries, backchannel_rules, queries, refresh_queries, rules
 from partners.oauth.backchannel_queries import Backchannel
 from partners.oauth.backchannel_rules import INTERVAL_SECONDS
-from partners.oauth.client_authentication import authenticate_client, check_may_ask
+from partners.oauth.client_authentication import REQUESTS_PER_MINUTE, authenticate_client, check_may_ask
 from partners.oauth.exchange import find_standing, hash_of, make_allowance
 from partners.oauth.model import BackchannelDocument, BackchannelForm, TokenRefused
 from partners.oauth.pushing import choose_scopes, find_asked_grant, find_details, is_sensitive, last_day
@@ -48,13 +49,22 @@ async def request_backchannel(
     issuer: str,
     base_url: str,
     quotes: Quotes,
+    sender: Sender = NOBODY,
+    requests_per_minute: int = REQUESTS_PER_MINUTE,
     now: datetime,
 ) -> RequestAccepted | TokenRefused:
     """Keep a request for a member's phone, or say why not; an assertion that was used stays used."""
     try:
         form = rules.read_parameters(body, content_type, BackchannelForm)
         # CIBA §7.1: the client authenticates as it does at the token endpoint.
-        client = await authenticate_client(connection, form, issuer=issuer, now=now)
+        client = await authenticate_client(
+            connection,
+            form,
+            issuer=issuer,
+            sender=sender,
+            requests_per_minute=requests_per_minute,
+            now=now,
+        )
         check_may_ask(client)
         backchannel_rules.check_form(form, client)
         rules.check_resource(form.resource, resource=base_url + RESOURCE_PATH)
@@ -63,7 +73,7 @@ async def request_backchannel(
         document = await _complete(connection, form, client, member, quotes, now=now)
         return await _keep(connection, client, member, document, seconds=seconds, now=now)
     except RequestRefused as refused:
-        return TokenRefused(status=refused.status, error=refused.error, description=refused.description)
+        return refused.outcome()
 
 
 async def _find_member(connection: Connection, form: BackchannelForm, client: Client) -> MemberRef:

@@ -20,7 +20,7 @@ AUTHENTICATION_METHODS = ("private_key_jwt",)
 _AUTHENTICATED = ("token", "introspection", "revocation")
 
 
-def describe_server(issuer: str, *, base_url: str) -> dict[str, Any]:
+def describe_server(issuer: str, *, base_url: str, mtls_base_url: str | None = None) -> dict[str, Any]:
     """RFC 8414 §2, RFC 9126 §5, RFC 9207 §3, RFC 9396 §10, RFC 9449 §5.1, CIBA §4, Grant Management §7, OpenID Discovery §3."""
     document: dict[str, Any] = {
         "issuer": issuer,
@@ -56,7 +56,25 @@ def describe_server(issuer: str, *, base_url: str) -> dict[str, Any]:
     for endpoint in _AUTHENTICATED:
         document[f"{endpoint}_endpoint_auth_methods_supported"] = list(AUTHENTICATION_METHODS)
         document[f"{endpoint}_endpoint_auth_signing_alg_values_supported"] = list(ALGORITHMS)
+    if mtls_base_url is not None:
+        document |= _describe_certificates(mtls_base_url)
     return document
+
+
+def _describe_certificates(mtls_base_url: str) -> dict[str, Any]:
+    """RFC 8705 §3.3 and §5: published only where clients can come with certificates."""
+    paths = {
+        "token_endpoint": TOKEN_PATH,
+        "pushed_authorization_request_endpoint": PAR_PATH,
+        "introspection_endpoint": INTROSPECTION_PATH,
+        "revocation_endpoint": REVOCATION_PATH,
+    }
+    methods = [*AUTHENTICATION_METHODS, "tls_client_auth"]
+    return {
+        **{f"{endpoint}_endpoint_auth_methods_supported": methods for endpoint in _AUTHENTICATED},
+        "tls_client_certificate_bound_access_tokens": True,
+        "mtls_endpoint_aliases": {name: mtls_base_url + path for name, path in paths.items()},
+    }
 
 
 def describe_resource(issuer: str, *, base_url: str) -> dict[str, Any]:

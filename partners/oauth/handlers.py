@@ -11,12 +11,13 @@ from msgspec import UNSET, Meta, Struct, UnsetType
 from kernel.calendar import business_date
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
+from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth import discovery, service
 from partners.oauth.grant_types import GRANTS
 from partners.oauth.keys import Signer
-from partners.oauth.model import Consent, TokenIssued
+from partners.oauth.model import Consent, TokenIssued, TokenRefused
 from partners.oauth.token import RESOURCE_PATH, TOKEN_PATH, request_token
 
 # RFC 6749 §5.1
@@ -91,6 +92,7 @@ async def issue_token(
     connection: NamedDependency[Connection],
     signer: NamedDependency[Signer],
     settings: NamedDependency[Settings],
+    sender: NamedDependency[Sender],
     vault: NamedDependency[Vault],
     base_url: NamedDependency[str],
     now: NamedDependency[datetime],
@@ -104,31 +106,45 @@ async def issue_token(
         signer=signer,
         base_url=base_url,
         livemode=settings.mode == "live",
+        sender=sender,
+        requests_per_minute=settings.token_requests_per_minute,
         vault=vault,
         grants=GRANTS,
         now=now,
     )
     if isinstance(outcome, TokenIssued):
-        answer = TokenAnswer(
-            access_token=outcome.access_token,
-            token_type=outcome.token_type,
-            expires_in=outcome.expires_in,
-            scope=outcome.scope,
-            refresh_token=outcome.refresh_token,
-            grant_id=outcome.grant_id,
-            authorization_details=outcome.authorization_details,
-        )
-        return Response(answer, status_code=200, headers=NO_STORE)
+        return Response(to_answer(outcome), status_code=200, headers=NO_STORE)
     error = TokenError(error=outcome.error, error_description=outcome.description)
-    return Response(error, status_code=outcome.status, headers=NO_STORE)
+    return Response(error, status_code=outcome.status, headers=refusal_headers(outcome))
+
+
+def refusal_headers(outcome: TokenRefused) -> dict[str, str]:
+    """The headers of a refusal."""
+    wait = outcome.retry_after_seconds
+    return NO_STORE if wait is None else {**NO_STORE, "Retry-After": str(wait)}
+
+
+def to_answer(issued: TokenIssued) -> TokenAnswer:
+    return TokenAnswer(
+        access_token=issued.access_token,
+        token_type=issued.token_type,
+        expires_in=issued.expires_in,
+        scope=issued.scope,
+        refresh_token=issued.refresh_token,
+        grant_id=issued.grant_id,
+        authorization_details=issued.authorization_details,
+    )
 
 
 @get(["/.well-known/oauth-authorization-server", "/.well-known/openid-configuration"], public=True)
 async def read_server_metadata(
-    signer: NamedDependency[Signer], base_url: NamedDependency[str]
+    signer: NamedDependency[Signer], base_url: NamedDependency[str], settings: NamedDependency[Settings]
 ) -> Response[dict[str, Any]]:
     """What the authorization server can do (RFC 8414)."""
-    return Response(discovery.describe_server(signer.issuer, base_url=base_url), headers=CACHEABLE)
+    metadata = discovery.describe_server(
+        signer.issuer, base_url=base_url, mtls_base_url=settings.mtls_base_url
+    )
+    return Response(metadata, headers=CACHEABLE)
 
 
 @get(

@@ -8,6 +8,8 @@ from litestar.di import NamedDependency
 from msgspec import Struct
 
 from kernel.database import Connection
+from kernel.sender import Sender
+from kernel.settings import Settings
 from partners.oauth.backchannel import BACKCHANNEL_PATH, RequestAccepted, request_backchannel
 from partners.oauth.handlers import NO_STORE, TokenError
 from partners.oauth.handlers_flow import refuse
@@ -32,6 +34,8 @@ async def ask_on_the_phone(
     signer: NamedDependency[Signer],
     quotes: NamedDependency[Quotes],
     base_url: NamedDependency[str],
+    sender: NamedDependency[Sender],
+    settings: NamedDependency[Settings],
     now: NamedDependency[datetime],
 ) -> Response[AcceptedAnswer | TokenError]:
     """Ask one of your members on the phone, and get what to poll the token endpoint with (OpenID CIBA)."""
@@ -42,6 +46,8 @@ async def ask_on_the_phone(
         issuer=signer.issuer,
         base_url=base_url,
         quotes=quotes,
+        sender=sender,
+        requests_per_minute=settings.token_requests_per_minute,
         now=now,
     )
     if isinstance(outcome, RequestAccepted):

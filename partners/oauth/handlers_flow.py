@@ -13,12 +13,14 @@ from kernel.caller import Caller
 from kernel.database import Connection
 from kernel.errors import Absent
 from kernel.ids import from_wire, to_wire
+from kernel.sender import Sender
+from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth import grants
 from partners.oauth.details import to_claims
 from partners.oauth.discovery import AUTHORIZE_PATH, GRANTS_PATH
 from partners.oauth.error_page import ErrorPages
-from partners.oauth.handlers import NO_STORE, TokenError
+from partners.oauth.handlers import NO_STORE, TokenError, refusal_headers
 from partners.oauth.introspection import (
     INTROSPECTION_PATH,
     REVOCATION_PATH,
@@ -64,6 +66,8 @@ async def push_authorization_request(
     vault: NamedDependency[Vault],
     quotes: NamedDependency[Quotes],
     base_url: NamedDependency[str],
+    sender: NamedDependency[Sender],
+    settings: NamedDependency[Settings],
     now: NamedDependency[datetime],
 ) -> Response[PushedAnswer | TokenError]:
     """Leave what you ask of a member, and get the request_uri to send the member with (RFC 9126)."""
@@ -76,6 +80,8 @@ async def push_authorization_request(
         base_url=base_url,
         vault=vault,
         quotes=quotes,
+        sender=sender,
+        requests_per_minute=settings.token_requests_per_minute,
         now=now,
     )
     if isinstance(outcome, RequestPushed):
@@ -120,6 +126,8 @@ async def introspect(
     request: Request[Any, Any, Any],
     connection: NamedDependency[Connection],
     signer: NamedDependency[Signer],
+    sender: NamedDependency[Sender],
+    settings: NamedDependency[Settings],
     now: NamedDependency[datetime],
 ) -> Response[dict[str, Any] | TokenError]:
     """Ask whether one of your own tokens is good (RFC 7662)."""
@@ -128,6 +136,8 @@ async def introspect(
         body=await request.body(),
         content_type=request.headers.get("content-type", ""),
         signer=signer,
+        sender=sender,
+        requests_per_minute=settings.token_requests_per_minute,
         now=now,
     )
     if isinstance(outcome, TokenRefused):
@@ -140,6 +150,8 @@ async def revoke(
     request: Request[Any, Any, Any],
     connection: NamedDependency[Connection],
     signer: NamedDependency[Signer],
+    sender: NamedDependency[Sender],
+    settings: NamedDependency[Settings],
     now: NamedDependency[datetime],
 ) -> Response[dict[str, Any] | TokenError]:
     """End one of your own tokens, or a grant by its id (RFC 7009); unknown ones are 200 as well."""
@@ -148,6 +160,8 @@ async def revoke(
         body=await request.body(),
         content_type=request.headers.get("content-type", ""),
         signer=signer,
+        sender=sender,
+        requests_per_minute=settings.token_requests_per_minute,
         now=now,
     )
     return Response({}, status_code=200, headers=NO_STORE) if outcome is None else refuse(outcome)
@@ -207,7 +221,7 @@ def _view(grant: Consent) -> GrantView:
 def refuse(outcome: TokenRefused) -> Response[Any]:
     """RFC 6749 §5.2."""
     error = TokenError(error=outcome.error, error_description=outcome.description)
-    return Response(error, status_code=outcome.status, headers=NO_STORE)
+    return Response(error, status_code=outcome.status, headers=refusal_headers(outcome))
 
 
 routes = [push_authorization_request, authorize, introspect, revoke, read_grant, end_grant]

@@ -8,13 +8,16 @@ from datetime import datetime, timedelta
 from typing import Any
 from uuid import UUID
 
+from msgspec import to_builtins
+
 from kernel.calendar import start_of_day
 from kernel.database import Connection
 from kernel.errors import Absent
 from kernel.ids import from_wire, to_wire
+from kernel.sender import NOBODY, Sender
 from kernel.vault import sha256
 from partners.oauth import flow_queries, grants, refresh_queries, rules
-from partners.oauth.client_authentication import authenticate_client
+from partners.oauth.client_authentication import REQUESTS_PER_MINUTE, authenticate_client
 from partners.oauth.details import to_claims
 from partners.oauth.exchange import IDLE, SECRET_LENGTH_MAX, end_origin
 from partners.oauth.jws import LENGTH_MAX, JwsInvalid, convert
@@ -31,13 +34,20 @@ INACTIVE: dict[str, Any] = {"active": False}
 
 
 async def introspect_token(
-    connection: Connection, *, body: bytes, content_type: str, signer: Signer, now: datetime
+    connection: Connection,
+    *,
+    body: bytes,
+    content_type: str,
+    signer: Signer,
+    sender: Sender = NOBODY,
+    requests_per_minute: int = REQUESTS_PER_MINUTE,
+    now: datetime,
 ) -> dict[str, Any] | TokenRefused:
     """The answer of RFC 7662 §2.2 about one of the client's own tokens."""
     try:
-        client, token = await _ask(connection, body, content_type, signer, now)
+        client, token = await _ask(connection, body, content_type, signer, sender, requests_per_minute, now)
     except RequestRefused as refused:
-        return TokenRefused(status=refused.status, error=refused.error, description=refused.description)
+        return refused.outcome()
     if client.partner_status != "live" or client.app_status != "active":
         return INACTIVE
     claims = _own_claims(token, client, signer)
@@ -48,7 +58,14 @@ async def introspect_token(
 
 
 async def revoke_token(
-    connection: Connection, *, body: bytes, content_type: str, signer: Signer, now: datetime
+    connection: Connection,
+    *,
+    body: bytes,
+    content_type: str,
+    signer: Signer,
+    sender: Sender = NOBODY,
+    requests_per_minute: int = REQUESTS_PER_MINUTE,
+    now: datetime,
 ) -> TokenRefused | None:
     """End one of the client's own tokens or grants; None also when there was nothing to end (RFC 7009 §2.2).
 
@@ -56,9 +73,9 @@ async def revoke_token(
     grant in place of a token ends the grant with all its tokens.
     """
     try:
-        client, token = await _ask(connection, body, content_type, signer, now)
+        client, token = await _ask(connection, body, content_type, signer, sender, requests_per_minute, now)
     except RequestRefused as refused:
-        return TokenRefused(status=refused.status, error=refused.error, description=refused.description)
+        return refused.outcome()
     claims = _own_claims(token, client, signer)
     if claims is not None:
         await grants.revoke(connection, [f"token:{claims.jti}"], now=now)
@@ -74,10 +91,23 @@ async def revoke_token(
 
 
 async def _ask(
-    connection: Connection, body: bytes, content_type: str, signer: Signer, now: datetime
+    connection: Connection,
+    body: bytes,
+    content_type: str,
+    signer: Signer,
+    sender: Sender,
+    requests_per_minute: int,
+    now: datetime,
 ) -> tuple[Client, str]:
     form = rules.read_parameters(body, content_type, TokenQuestion)
-    client = await authenticate_client(connection, form, issuer=signer.issuer, now=now)
+    client = await authenticate_client(
+        connection,
+        form,
+        issuer=signer.issuer,
+        sender=sender,
+        requests_per_minute=requests_per_minute,
+        now=now,
+    )
     if form.token is None:
         raise RequestRefused("invalid_request", "token is missing")
     return client, form.token
@@ -124,7 +154,7 @@ async def _tell_access(
         "active": True,
         "scope": claims.scope,
         "client_id": claims.client_id,
-        "token_type": "DPoP",
+        "token_type": "DPoP" if claims.cnf.jkt else "Bearer",
         "exp": claims.exp,
         "iat": claims.iat,
         "nbf": claims.nbf,
@@ -132,7 +162,7 @@ async def _tell_access(
         "aud": claims.aud,
         "iss": claims.iss,
         "jti": claims.jti,
-        "cnf": {"jkt": claims.cnf.jkt},
+        "cnf": to_builtins(claims.cnf),
         "grant_id": claims.grant_id,
         "authorization_details": claims.authorization_details,
     }

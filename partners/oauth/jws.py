@@ -1,7 +1,7 @@
 """JSON Web Signatures in compact form: taken apart strictly, verified directly, claims read into structs.
 
 Written against `cryptography` because a proof is verified on every request and this takes half the time of a general
-library; PyJWT signs (partners/oauth/keys.py), so each side checks the other.
+library. The tests sign and verify with PyJWT, so each side checks the other.
 """
 
 import json

@@ -1,7 +1,6 @@
-"""The keys the bank signs with: kept sealed in the database, published as a JWK set, rotated in three steps.
+"""The keys the bank signs with: kept sealed in the database, published as a JWK set, loaded by every process.
 
-`stage_signing_key` publishes the next key, `promote_signing_key` signs with it a day later, `retire_signing_keys` drops the
-old one when no token of it can be alive. A process loads the keys at start.
+A process looks every few seconds whether they have changed (`Signer.reload`); partners/oauth/rotation.py changes them.
 """
 
 from collections.abc import Sequence
@@ -11,6 +10,8 @@ from typing import Any, Literal
 import jwt
 import msgspec
 from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.asymmetric.utils import decode_dss_signature
+from cryptography.hazmat.primitives.hashes import SHA256
 from msgspec import Struct
 
 from kernel.database import Connection
@@ -19,6 +20,8 @@ from kernel.vault import Vault
 from partners.oauth import queries
 from partners.oauth.jws import JwsInvalid, parse
 from partners.registry.jwk import VerificationKey, encode, read_jwk
+
+_ECDSA = ec.ECDSA(SHA256())
 
 SigningStatus = Literal["pending", "active", "retiring", "retired"]
 
@@ -44,6 +47,10 @@ class Signer:
 
     def __init__(self, *, issuer: str, keys: Sequence[SigningKey]) -> None:
         self.issuer = issuer
+        self._use(keys)
+
+    def _use(self, keys: Sequence[SigningKey]) -> None:
+        self._states = [(key.kid, str(key.status)) for key in keys]
         self._active = next(key for key in keys if key.status == "active")
         self._public: dict[str, VerificationKey] = {key.kid: read_jwk(key.public_jwk) for key in keys}
         self._published = [key.public_jwk for key in keys]
@@ -52,11 +59,20 @@ class Signer:
     def kid(self) -> str:
         return self._active.kid
 
+    async def reload(self, connection: Connection, vault: Vault) -> bool:
+        """Take over what has changed since; True when something had."""
+        if await queries.list_signing_key_states(connection) == self._states:
+            return False
+        self._use([open_key(vault, key) for key in await queries.list_signing_keys(connection)])
+        return True
+
     def sign(self, claims: dict[str, Any], *, typ: str) -> str:
         """A compact JWS over `claims`, ES256, with `typ` and `kid` in its header."""
-        return jwt.encode(
-            claims, self._active.private, algorithm="ES256", headers={"typ": typ, "kid": self._active.kid}
-        )
+        header = {"alg": "ES256", "typ": typ, "kid": self._active.kid}
+        signed = f"{encode(msgspec.json.encode(header))}.{encode(msgspec.json.encode(claims))}"
+        r, s = decode_dss_signature(self._active.private.sign(signed.encode(), _ECDSA))
+        # RFC 7518 §3.4: R and S, 32 bytes each.
+        return f"{signed}.{encode(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
     def verify(self, token: str, typ: str) -> dict[str, Any]:
         """The claims of a JWS this deployment signed as `typ`; JwsInvalid for any other. Claims are the caller's to judge."""
@@ -77,30 +93,31 @@ class Signer:
 async def load_signer(connection: Connection, vault: Vault, issuer: str, now: datetime) -> Signer:
     """The signer with all keys in use; a new deployment makes its first, and of several processes one wins."""
     if not await queries.list_signing_keys(connection):
-        await _insert_key(connection, vault, status="active", now=now)
+        await insert_key(connection, vault, status="active", now=now)
     stored = await queries.list_signing_keys(connection)
-    return Signer(issuer=issuer, keys=[_open(vault, key) for key in stored])
+    return Signer(issuer=issuer, keys=[open_key(vault, key) for key in stored])
 
 
 async def stage_signing_key(connection: Connection, vault: Vault, *, now: datetime) -> str:
     """Publish the next key without signing with it yet; returns its kid."""
-    return await _insert_key(connection, vault, status="pending", now=now)
+    return await insert_key(connection, vault, status="pending", now=now)
 
 
-async def promote_signing_key(connection: Connection, kid: str) -> None:
-    """Sign with the staged key from the next start on; the one before stays published."""
+async def promote_signing_key(connection: Connection, kid: str, *, now: datetime | None = None) -> None:
+    """Sign with the staged key; the one before stays published."""
     if kid not in {key.kid for key in await queries.list_signing_keys(connection) if key.status == "pending"}:
         raise SigningKeyNotStaged
-    await queries.move_signing_keys(connection, present="active", wanted="retiring")
-    await queries.move_signing_key(connection, kid, present="pending", wanted="active")
+    await queries.move_signing_keys(connection, present="active", wanted="retiring", now=now)
+    await queries.move_signing_key(connection, kid, present="pending", wanted="active", now=now)
 
 
-async def retire_signing_keys(connection: Connection) -> None:
+async def retire_signing_keys(connection: Connection, *, now: datetime | None = None) -> None:
     """Unpublish the keys replaced earlier; do so no sooner than a token lives after the promotion."""
-    await queries.move_signing_keys(connection, present="retiring", wanted="retired")
+    await queries.move_signing_keys(connection, present="retiring", wanted="retired", now=now)
 
 
-async def _insert_key(connection: Connection, vault: Vault, *, status: SigningStatus, now: datetime) -> str:
+async def insert_key(connection: Connection, vault: Vault, *, status: SigningStatus, now: datetime) -> str:
+    """A new pair; returns its kid."""
     private = ec.generate_private_key(ec.SECP256R1())
     numbers = private.private_numbers()
     x, y = (encode(n.to_bytes(32, "big")) for n in (numbers.public_numbers.x, numbers.public_numbers.y))
@@ -118,10 +135,16 @@ async def _insert_key(connection: Connection, vault: Vault, *, status: SigningSt
     return kid
 
 
-def _open(vault: Vault, stored: queries.StoredKey) -> SigningKey:
+def open_key(vault: Vault, stored: queries.StoredKey) -> SigningKey:
+    """The stored pair with its private half unsealed."""
     private = jwt.PyJWK.from_json(vault.decrypt(stored.private_jwk, **_place(stored.kid)), "ES256").key
     assert isinstance(private, ec.EllipticCurvePrivateKey)
-    return SigningKey(kid=stored.kid, status=stored.status, private=private, public_jwk=stored.public_jwk)
+    return SigningKey(
+        kid=stored.kid,
+        status=stored.status,
+        private=private,
+        public_jwk=stored.public_jwk,
+    )
 
 
 def _place(kid: str) -> dict[str, str]:

@@ -4,7 +4,7 @@ from datetime import date, datetime
 from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
 
-from msgspec import Meta, Struct
+from msgspec import Meta, Struct, field
 
 from kernel.caller import Caller, MemberCaller, MemberRef
 from partners.oauth.details import AuthorizationDetail
@@ -38,6 +38,7 @@ class ProofClaims(Struct, frozen=True, kw_only=True):
     htu: str
     iat: Seconds
     ath: str | None = None
+    nonce: str | None = None
     nbf: Seconds | None = None
     exp: Seconds | None = None
 
@@ -48,12 +49,15 @@ class Proof(Struct, frozen=True, kw_only=True):
     #: RFC 7638 thumbprint of the key that signed it
     jkt: str
     jti: str
+    #: the server's nonce, if it carries one; whether it is right is for the one who offers them
+    nonce: str | None = None
 
 
-class Confirmation(Struct, frozen=True, kw_only=True):
-    """Whom a token is bound to (RFC 9449 §6.1)."""
+class Confirmation(Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """What a token is bound to: a key (RFC 9449 §6.1) or a certificate (RFC 8705 §3.1), never both or neither."""
 
-    jkt: str
+    jkt: str | None = None
+    x5t: str | None = field(name="x5t#S256", default=None)
 
 
 class AccessClaims(Struct, frozen=True, kw_only=True, omit_defaults=True):
@@ -166,6 +170,7 @@ class TokenRefused(Struct, frozen=True, kw_only=True):
     status: int
     error: str
     description: str
+    retry_after_seconds: int | None = None
 
 
 class Proved(Struct, frozen=True, kw_only=True):
@@ -173,11 +178,16 @@ class Proved(Struct, frozen=True, kw_only=True):
 
     #: scope and value of the proof's identifier, which the edge still has to use up
     proof_scope: str
-    proof_jti: str
+    #: None for a token that is bound to the connection's certificate: there is no proof
+    proof_jti: str | None
     #: after this the proof is too old anyway
     proof_expires_at: datetime
     rate_per_second: int
     burst: int
+    #: of the proof; the edge still has to judge it
+    nonce: str | None = None
+    #: whether the app's writes must carry one
+    nonce_required: bool = False
 
     @property
     def proof_id(self) -> str:

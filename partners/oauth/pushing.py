@@ -13,9 +13,10 @@ from kernel.calendar import business_date
 from kernel.database import Connection
 from kernel.errors import Absent
 from kernel.ids import from_wire, new_id
+from kernel.sender import NOBODY, Sender
 from kernel.vault import Vault, sha256
 from partners.oauth import flow_queries, grants, rules
-from partners.oauth.client_authentication import authenticate_client, check_may_ask
+from partners.oauth.client_authentication import REQUESTS_PER_MINUTE, authenticate_client, check_may_ask
 from partners.oauth.details import (
     SENSITIVE,
     AccountOpen,
@@ -75,19 +76,28 @@ async def push_request(
     base_url: str,
     vault: Vault,
     quotes: Quotes,
+    sender: Sender = NOBODY,
+    requests_per_minute: int = REQUESTS_PER_MINUTE,
     now: datetime,
 ) -> RequestPushed | TokenRefused:
     """Keep a request for a member's answer, or say why not; an assertion or proof that was used stays used."""
     try:
         form = rules.read_parameters(body, content_type, PushForm)
         # FAPI 2.0 §5.3.2.2: only authenticated clients may push.
-        client = await authenticate_client(connection, form, issuer=issuer, now=now)
+        client = await authenticate_client(
+            connection,
+            form,
+            issuer=issuer,
+            sender=sender,
+            requests_per_minute=requests_per_minute,
+            now=now,
+        )
         jkt = await _find_key(connection, form, proofs, base_url=base_url, now=now)
         check_may_ask(client)
         check_request(form, client, resource=base_url + RESOURCE_PATH)
         document = await _complete(connection, form, client, jkt, issuer=issuer, quotes=quotes, now=now)
     except RequestRefused as refused:
-        return TokenRefused(status=refused.status, error=refused.error, description=refused.description)
+        return refused.outcome()
     request_uri = REQUEST_URI + secrets.token_urlsafe(32)
     await flow_queries.insert_request(
         connection,

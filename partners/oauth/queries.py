@@ -21,24 +21,39 @@ class StoredKey(Struct, frozen=True, kw_only=True):
     private_jwk: bytes
     public_jwk: dict[str, str]
     status: Literal["pending", "active", "retiring", "retired"]
+    #: when it took this status
+    moved_at: datetime
 
 
 LIST_SIGNING_KEYS = """
-SELECT kid, private_jwk, public_jwk, status
+SELECT kid, private_jwk, public_jwk, status, moved_at
   FROM oauth_signing_key
  WHERE status <> 'retired'
  ORDER BY created_at DESC, kid
 """
 
 INSERT_SIGNING_KEY = """
-INSERT INTO oauth_signing_key (kid, private_jwk, public_jwk, status, created_at)
-VALUES ($1, $2, $3, $4, $5)
+INSERT INTO oauth_signing_key (kid, private_jwk, public_jwk, status, created_at, moved_at)
+VALUES ($1, $2, $3, $4, $5, $5)
 ON CONFLICT DO NOTHING
 """
 
-MOVE_SIGNING_KEYS = "UPDATE oauth_signing_key SET status = $2 WHERE status = $1"
+MOVE_SIGNING_KEYS = """
+UPDATE oauth_signing_key SET status = $2, moved_at = coalesce($3, clock_timestamp()) WHERE status = $1
+"""
 
-MOVE_SIGNING_KEY = "UPDATE oauth_signing_key SET status = $3 WHERE kid = $1 AND status = $2"
+MOVE_SIGNING_KEY = """
+UPDATE oauth_signing_key SET status = $3, moved_at = coalesce($4, clock_timestamp()) WHERE kid = $1 AND status = $2
+"""
+
+# What one rotation finds, another has to wait for.
+LOCK_SIGNING_KEYS = "SELECT pg_advisory_xact_lock(hashtextextended('oauth_signing_key', 0))"
+
+LIST_SIGNING_KEY_STATES = """
+SELECT kid, status FROM oauth_signing_key WHERE status <> 'retired' ORDER BY created_at DESC, kid
+"""
+
+FIND_FIRST_SIGNING_KEY = "SELECT min(created_at) FROM oauth_signing_key"
 
 LIST_STANDINGS = """
 SELECT s.sub, s.member_id, s.bucket,
@@ -130,12 +145,33 @@ async def insert_signing_key(
     await connection.execute(INSERT_SIGNING_KEY, kid, private_jwk, public_jwk, status, now)
 
 
-async def move_signing_keys(connection: Connection, *, present: str, wanted: str) -> None:
-    await connection.execute(MOVE_SIGNING_KEYS, present, wanted)
+async def move_signing_keys(
+    connection: Connection, *, present: str, wanted: str, now: datetime | None = None
+) -> None:
+    await connection.execute(MOVE_SIGNING_KEYS, present, wanted, now)
 
 
-async def move_signing_key(connection: Connection, kid: str, *, present: str, wanted: str) -> None:
-    await connection.execute(MOVE_SIGNING_KEY, kid, present, wanted)
+async def move_signing_key(
+    connection: Connection, kid: str, *, present: str, wanted: str, now: datetime | None = None
+) -> None:
+    await connection.execute(MOVE_SIGNING_KEY, kid, present, wanted, now)
+
+
+async def lock_signing_keys(connection: Connection) -> None:
+    """One rotation at a time, until commit."""
+    await connection.execute(LOCK_SIGNING_KEYS)
+
+
+async def list_signing_key_states(connection: Connection) -> list[tuple[str, str]]:
+    """Kid and status of the published keys, newest first as they are published."""
+    records = await connection.fetch(LIST_SIGNING_KEY_STATES)
+    return [(record["kid"], record["status"]) for record in records]
+
+
+async def find_first_signing_key(connection: Connection) -> datetime | None:
+    """When the first one was made."""
+    first: datetime | None = await connection.fetchval(FIND_FIRST_SIGNING_KEY)
+    return first
 
 
 async def list_standings(

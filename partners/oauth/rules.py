@@ -8,7 +8,15 @@ from typing import TypeVar
 from urllib.parse import parse_qsl, urlsplit
 
 from partners.oauth.jws import Jws, JwsInvalid, convert, parse
-from partners.oauth.model import AssertionClaims, ClientForm, Proof, ProofClaims, Seconds, TokenForm
+from partners.oauth.model import (
+    AssertionClaims,
+    ClientForm,
+    Proof,
+    ProofClaims,
+    Seconds,
+    TokenForm,
+    TokenRefused,
+)
 from partners.registry.jwk import encode
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
@@ -31,11 +39,23 @@ F = TypeVar("F", bound=ClientForm)
 class RequestRefused(Exception):
     """A request to an OAuth endpoint is refused with an error of RFC 6749 §5.2, RFC 8707 or RFC 9449."""
 
-    def __init__(self, error: str, description: str, *, status: int = 400) -> None:
+    def __init__(
+        self, error: str, description: str, *, status: int = 400, retry_after_seconds: int | None = None
+    ) -> None:
         super().__init__(description)
         self.error = error
         self.description = description
         self.status = status
+        self.retry_after_seconds = retry_after_seconds
+
+    def outcome(self) -> TokenRefused:
+        """What the endpoint answers."""
+        return TokenRefused(
+            status=self.status,
+            error=self.error,
+            description=self.description,
+            retry_after_seconds=self.retry_after_seconds,
+        )
 
 
 def read_form(body: bytes, content_type: str) -> TokenForm:
@@ -129,7 +149,7 @@ def check_proof(token: str, *, method: str, url: str, now: float, ath: str | Non
         raise JwsInvalid("its ath is not the SHA-256 of the access token")
     if not jws.header.key.verifies(jws.signature, jws.signed):
         raise JwsInvalid("its signature was not made by the key in its jwk")
-    return Proof(jkt=jws.header.key.thumbprint, jti=claims.jti)
+    return Proof(jkt=jws.header.key.thumbprint, jti=claims.jti, nonce=claims.nonce)
 
 
 def check_not_ahead(moment: Seconds | None, *, now: float) -> None:

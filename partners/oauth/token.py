@@ -13,9 +13,15 @@ from msgspec import Struct
 
 from kernel.database import Connection
 from kernel.one_time import use_once
+from kernel.sender import NOBODY, Sender
 from kernel.vault import Vault
 from partners.oauth import rules
-from partners.oauth.client_authentication import MEMORY, authenticate_client, check_may_ask
+from partners.oauth.client_authentication import (
+    MEMORY,
+    REQUESTS_PER_MINUTE,
+    authenticate_client,
+    check_may_ask,
+)
 from partners.oauth.jws import JwsInvalid
 from partners.oauth.keys import Signer
 from partners.oauth.model import (
@@ -53,6 +59,8 @@ class TokenRequest(Struct, frozen=True, kw_only=True):
     form: TokenForm
     client: Client
     proof: Proof
+    #: what the token will be bound to
+    bound_to: Confirmation
     now: datetime
 
 
@@ -81,25 +89,46 @@ async def request_token(
     livemode: bool,
     vault: Vault | None = None,
     grants: dict[str, Grant] = OWN_GRANTS,
+    sender: Sender = NOBODY,
+    requests_per_minute: int = REQUESTS_PER_MINUTE,
     now: datetime,
 ) -> TokenIssued | TokenRefused:
-    """A token bound to the key of the proof (RFC 7523 §2.2, RFC 9449 §5), or why not."""
+    """A token bound to the key of the proof (RFC 7523 §2.2, RFC 9449 §5), or why not.
+
+    Or to the certificate of the connection (RFC 8705 §3), where that is what the app's tokens are bound to.
+    """
     try:
         form = rules.read_form(body, content_type)
         grant = find_grant_type(form.grant_type, grants)
-        client = await authenticate_client(connection, form, issuer=signer.issuer, now=now)
-        proof = await prove(connection, proofs, url=base_url + TOKEN_PATH, now=now)
+        client = await authenticate_client(
+            connection,
+            form,
+            issuer=signer.issuer,
+            sender=sender,
+            requests_per_minute=requests_per_minute,
+            now=now,
+        )
+        proof, bound_to = await bind(connection, client, proofs, sender, url=base_url + TOKEN_PATH, now=now)
         check_may_ask(client)
         if form.grant_type not in client.grant_types:
             raise RequestRefused("unauthorized_client", "the app may not use this grant type")
         rules.check_resource(form.resource, resource=base_url + RESOURCE_PATH)
-        request = TokenRequest(form=form, client=client, proof=proof, now=now)
+        request = TokenRequest(form=form, client=client, proof=proof, bound_to=bound_to, now=now)
         allowance = await grant(connection, request, vault)
     except RequestRefused as refused:
-        return TokenRefused(status=refused.status, error=refused.error, description=refused.description)
+        return refused.outcome()
+    return issue(request, allowance, signer=signer, base_url=base_url, livemode=livemode)
+
+
+def issue(
+    request: TokenRequest, allowance: Allowance, *, signer: Signer, base_url: str, livemode: bool
+) -> TokenIssued:
+    """The token, signed."""
     claims = _claims(request, allowance, signer.issuer, base_url, livemode=livemode)
     return TokenIssued(
         access_token=signer.sign(msgspec.to_builtins(claims), typ="at+jwt"),
+        # RFC 8705 §3: a token that is bound to a certificate is sent as Bearer, over that certificate's connection.
+        token_type="DPoP" if request.bound_to.jkt else "Bearer",
         scope=claims.scope,
         refresh_token=allowance.refresh_token,
         grant_id=allowance.grant_id,
@@ -114,6 +143,25 @@ def find_grant_type(grant_type: str | None, grants: dict[str, Grant]) -> Grant:
     if grant is None:
         raise RequestRefused("unsupported_grant_type", f"this server grants {', '.join(grants)}")
     return grant
+
+
+async def bind(
+    connection: Connection, client: Client, proofs: list[str], sender: Sender, *, url: str, now: datetime
+) -> tuple[Proof, Confirmation]:
+    """What the token will be bound to: the app's policy says whether to a key or to a certificate.
+
+    What is kept with a code or refresh token is then no key's name: the certificate may be renewed in between, and the
+    client authenticates itself each time (RFC 8705 §4).
+    """
+    if client.token_binding == "dpop":
+        proof = await prove(connection, proofs, url=url, now=now)
+        return proof, Confirmation(jkt=proof.jkt)
+    if proofs or sender.certificate is None:
+        raise RequestRefused(
+            "invalid_request",
+            "this app's tokens are bound to its certificate: connect with it, and send no DPoP proof",
+        )
+    return Proof(jkt="certificate", jti=""), Confirmation(x5t=sender.certificate.thumbprint)
 
 
 async def prove(connection: Connection, proofs: list[str], *, url: str, now: datetime) -> Proof:
@@ -153,7 +201,7 @@ def _claims(
         nbf=issued_at,
         exp=issued_at + TOKEN_SECONDS,
         scope=" ".join(allowance.scopes),
-        cnf=Confirmation(jkt=request.proof.jkt),
+        cnf=request.bound_to,
         livemode=livemode,
         pse=request.client.epoch,
         grant_id=allowance.grant_id,

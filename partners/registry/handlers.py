@@ -1,11 +1,11 @@
-"""What an app may ask about itself."""
+"""What an app may ask about itself, and how it looks after its keys."""
 
-from datetime import date, datetime
-from typing import Annotated
+from datetime import date, datetime, timedelta
+from typing import Annotated, Any
 
-from litestar import get
+from litestar import get, post
 from litestar.di import NamedDependency
-from litestar.params import FromQuery
+from litestar.params import FromPath, FromQuery, JSONBody
 from msgspec import Meta, Struct
 
 from kernel.caller import Caller
@@ -13,8 +13,9 @@ from kernel.database import Connection
 from kernel.ids import to_wire
 from kernel.pages import CursorSeal, Page, check_limit
 from kernel.settings import Settings
-from partners.registry import service
-from partners.registry.model import AppStatus, KeyStatus, PartnerKind, PartnerStatus, Scene
+from partners.registry import client_keys, service
+from partners.registry.model import AppStatus, Key, KeyStatus, PartnerKind, PartnerStatus, Scene
+from partners.registry.rules import OVERLAP_DAYS, OVERLAP_DAYS_MAX
 
 
 class Name(Struct, frozen=True, kw_only=True):
@@ -63,9 +64,45 @@ class KeyView(Struct, frozen=True, kw_only=True):
     """A registered public key."""
 
     kid: str
-    status: KeyStatus
+    status: Annotated[
+        KeyStatus,
+        Meta(description="A pending key becomes active by the first assertion that is signed with it."),
+    ]
     jwk: dict[str, str]
     added_at: datetime
+    activated_at: datetime | None
+    not_after: Annotated[datetime | None, Meta(description="From this instant on a retiring key is refused.")]
+    revoked_at: datetime | None
+
+    @classmethod
+    def of(cls, key: Key) -> "KeyView":
+        return cls(
+            kid=key.kid,
+            status=key.status,
+            jwk=key.jwk,
+            added_at=key.added_at,
+            activated_at=key.activated_at,
+            not_after=key.not_after,
+            revoked_at=key.revoked_at,
+        )
+
+
+class NewKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """A public key to be used from its first assertion on."""
+
+    jwk: Annotated[dict[str, Any], Meta(description="The public half, with a `kid` of its own.")]
+    overlap_days: Annotated[
+        int,
+        Meta(ge=0, le=OVERLAP_DAYS_MAX, description="How long the present key stays good after that."),
+    ] = OVERLAP_DAYS
+
+
+class RevokeKey(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """How far a revocation may go."""
+
+    last: Annotated[
+        bool, Meta(description="True to revoke the key even if the app cannot authenticate without it.")
+    ] = False
 
 
 @get("/v1/me", scope="self", level="A1", member_token=True)
@@ -117,9 +154,48 @@ async def list_keys(
     after = "" if cursor is None else cursors.open(binding, cursor)
     keys = await service.list_keys(connection, caller.app_id, after=after, limit=limit + 1)
     return Page(
-        data=[KeyView(kid=k.kid, status=k.status, jwk=k.jwk, added_at=k.added_at) for k in keys[:limit]],
+        data=[KeyView.of(key) for key in keys[:limit]],
         next_cursor=cursors.seal(binding, keys[limit - 1].kid) if len(keys) > limit else None,
     )
 
 
-routes = [read_me, list_keys]
+@post("/v1/keys", scope="self", level="A2", status_code=201)
+async def add_key(
+    data: JSONBody[NewKey],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    now: NamedDependency[datetime],
+) -> KeyView:
+    """Register the app's next key; it becomes active by the first assertion it signs, and the present one retires."""
+    key = await client_keys.register_key(
+        connection,
+        app_id=caller.app_id,
+        jwk=data.jwk,
+        overlap=timedelta(days=data.overlap_days),
+        actor=f"app:{caller.client_id}",
+        now=now,
+    )
+    return KeyView.of(key)
+
+
+@post("/v1/keys/{kid:str}/revoke", scope="self", level="A2", status_code=200)
+async def revoke_key(
+    kid: FromPath[str],
+    connection: NamedDependency[Connection],
+    caller: NamedDependency[Caller],
+    now: NamedDependency[datetime],
+    data: JSONBody[RevokeKey | None] = None,
+) -> KeyView:
+    """Refuse the key from now on; every access token of the partner ends, the one of this request included."""
+    key = await client_keys.revoke_key(
+        connection,
+        app_id=caller.app_id,
+        kid=kid,
+        last=data is not None and data.last,
+        actor=f"app:{caller.client_id}",
+        now=now,
+    )
+    return KeyView.of(key)
+
+
+routes = [read_me, list_keys, add_key, revoke_key]

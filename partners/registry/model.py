@@ -21,6 +21,7 @@ PartnerStatus = Literal[
 ]
 AppStatus = Literal["active", "inactive", "removed"]
 KeyStatus = Literal["pending", "active", "retiring", "revoked"]
+TokenBinding = Literal["dpop", "certificate"]
 
 
 class Partner(Struct, frozen=True, kw_only=True):
@@ -53,6 +54,51 @@ class App(Struct, frozen=True, kw_only=True):
     rate_per_second: int
     #: requests that may come at once
     burst: int
+    #: whether the proofs of its writes must carry the server's nonce
+    dpop_nonce_required: bool
+    #: where the app publishes its keys, if that is where they come from
+    jwks_uri: str | None = None
+    token_binding: TokenBinding = "dpop"
+    certificate_subject: str | None = None
+    certificate_thumbprints: tuple[str, ...] = ()
+    ip_allow: tuple[str, ...] = ()
+
+
+class Access(Struct, frozen=True, kw_only=True):
+    """How an app may come in, beside the keys it registers itself."""
+
+    jwks_uri: str | None = None
+    token_binding: TokenBinding = "dpop"
+    #: `dns:…` or `dn:…`
+    certificate_subject: str | None = None
+    #: SHA-256 of whole certificates, base64url
+    certificate_thumbprints: tuple[str, ...] = ()
+    #: networks
+    ip_allow: tuple[str, ...] = ()
+
+
+ChangeKind = Literal["reinstate", "access"]
+ChangeState = Literal["proposed", "approved", "rejected", "expired"]
+
+
+class Change(Struct, frozen=True, kw_only=True):
+    """What one of the bank's people proposes about a partner and another decides."""
+
+    id: UUID
+    partner_id: UUID
+    #: None where it is about the whole partner
+    app_id: UUID | None
+    kind: ChangeKind
+    #: what will be done, fixed when it was proposed
+    payload: dict[str, Any]
+    reason: str
+    state: ChangeState
+    proposed_by: str
+    proposed_at: datetime
+    #: from this instant on it can only be proposed anew
+    expires_at: datetime
+    decided_by: str | None = None
+    decided_at: datetime | None = None
 
 
 class Key(Struct, frozen=True, kw_only=True):
@@ -62,6 +108,12 @@ class Key(Struct, frozen=True, kw_only=True):
     jwk: dict[str, Any]
     status: KeyStatus
     added_at: datetime
+    #: of a pending key: how long the keys before it stay good once it is used
+    overlap_seconds: int | None = None
+    #: of a retiring key: from this instant on it is refused
+    not_after: datetime | None = None
+    activated_at: datetime | None = None
+    revoked_at: datetime | None = None
 
 
 class Client(Struct, frozen=True, kw_only=True):
@@ -77,8 +129,23 @@ class Client(Struct, frozen=True, kw_only=True):
     scopes: list[str]
     rate_per_second: int
     burst: int
+    dpop_nonce_required: bool
     #: kid to public JWK, the usable ones only
     keys: dict[str, dict[str, Any]]
+    #: kid to public JWK of the key that waits for its first use, if one does
+    pending: dict[str, dict[str, Any]] = {}
+    #: where the app publishes its keys, if that is where they come from
+    jwks_uri: str | None = None
+    #: when they were last fetched
+    jwks_fetched_at: datetime | None = None
+    #: what the app's tokens are bound to
+    token_binding: TokenBinding = "dpop"
+    #: `dns:…` or `dn:…` of the certificate by which the app may authenticate
+    certificate_subject: str | None = None
+    #: SHA-256 of the certificates that are taken, base64url; none: any of the subject
+    certificate_thumbprints: tuple[str, ...] = ()
+    #: networks the app may call from; none: from everywhere
+    ip_allow: tuple[str, ...] = ()
     #: where members may be sent back to, compared as text
     redirect_uris: list[str] = []
     grant_types: list[str] = field(default_factory=lambda: ["client_credentials"])

@@ -6,7 +6,7 @@ from uuid import UUID
 
 from kernel.caller import MemberRef
 from kernel.database import Connection, read, read_if_any
-from partners.registry.model import Agreement, App, Client, Key, KeyStatus, Partner, PartnerStatus
+from partners.registry.model import Access, Agreement, App, Client, Key, KeyStatus, Partner, PartnerStatus
 
 INSERT_PARTNER = """
 INSERT INTO registry_partner (id, slug, name_zh, name_en, kind, scene, status, contact, created_at, changed_at)
@@ -59,20 +59,39 @@ UPDATE registry_partner
 REMOVE_APPS = "UPDATE registry_app SET status = 'removed' WHERE partner_id = $1"
 
 INSERT_APP = """
-INSERT INTO registry_app (id, partner_id, client_id, status, scopes, rate_per_second, burst, created_at)
-VALUES ($1, $2, $3, 'active', $4, $5, $6, $7)
-RETURNING id, partner_id, client_id, status, scopes, rate_per_second, burst
+INSERT INTO registry_app (id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required, created_at)
+VALUES ($1, $2, $3, 'active', $4, $5, $6, $7, $8)
+RETURNING id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required,
+          jwks_uri, token_binding, certificate_subject, certificate_thumbprints, ip_allow::text[] AS ip_allow
 """
 
 FIND_APP = """
-SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst FROM registry_app WHERE id = $1
+SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required,
+       jwks_uri, token_binding, certificate_subject, certificate_thumbprints, ip_allow::text[] AS ip_allow
+  FROM registry_app
+ WHERE id = $1
 """
 
 LIST_APPS = """
-SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst
+SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required,
+       jwks_uri, token_binding, certificate_subject, certificate_thumbprints, ip_allow::text[] AS ip_allow
   FROM registry_app
  WHERE partner_id = $1
  ORDER BY id
+"""
+
+FIND_APP_BY_CLIENT = """
+SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required,
+       jwks_uri, token_binding, certificate_subject, certificate_thumbprints, ip_allow::text[] AS ip_allow
+  FROM registry_app
+ WHERE client_id = $1
+"""
+
+SET_ACCESS = """
+UPDATE registry_app
+   SET jwks_uri = $2, token_binding = $3, certificate_subject = $4, certificate_thumbprints = $5, ip_allow = $6::text[]::cidr[]
+ WHERE id = $1 AND status <> 'removed'
+RETURNING true
 """
 
 MOVE_APP = """
@@ -81,16 +100,26 @@ UPDATE registry_app SET status = $2 WHERE id = $1 AND status <> 'removed' RETURN
 
 LOCK_APP = "SELECT true FROM registry_app WHERE id = $1 FOR NO KEY UPDATE"
 
+# Fetched keys older than a day count no more; a key registered under the same kid is the one that is meant.
 FIND_CLIENT = """
 SELECT a.id AS app_id, a.partner_id, a.client_id, a.status AS app_status, p.status AS partner_status, p.epoch,
-       a.scopes, a.rate_per_second, a.burst, a.redirect_uris, a.grant_types,
-       coalesce((SELECT jsonb_object_agg(k.kid, k.jwk)
-                   FROM registry_key AS k
-                  WHERE k.app_id = a.id AND k.status IN ('active', 'retiring')), '{}') AS keys
+       a.scopes, a.rate_per_second, a.burst, a.dpop_nonce_required, a.redirect_uris, a.grant_types, a.jwks_uri, a.token_binding, a.certificate_subject,
+       a.certificate_thumbprints, a.ip_allow::text[] AS ip_allow, j.fetched_at AS jwks_fetched_at,
+       coalesce(j.keys, '{}') || coalesce(k.usable, '{}') AS keys, coalesce(k.pending, '{}') AS pending
   FROM registry_app AS a
   JOIN registry_partner AS p ON p.id = a.partner_id
+  LEFT JOIN registry_jwks AS j
+    ON j.app_id = a.id AND j.jwks_uri = a.jwks_uri AND j.fetched_at > clock_timestamp() - interval '24 hours'
+ CROSS JOIN LATERAL (
+       SELECT jsonb_object_agg(kid, jwk) FILTER (WHERE status <> 'pending') AS usable,
+              jsonb_object_agg(kid, jwk) FILTER (WHERE status = 'pending') AS pending
+         FROM registry_key
+        WHERE app_id = a.id AND status <> 'revoked' AND (not_after IS NULL OR not_after > clock_timestamp())) AS k
  WHERE a.client_id = $1
 """
+
+# The same for several names.
+LIST_CLIENTS = FIND_CLIENT.replace("a.client_id = $1", "a.client_id = ANY ($1::text[])")
 
 # The member grants come with the first address a member can be sent back to.
 ADD_REDIRECT_URI = """
@@ -119,18 +148,38 @@ UPDATE registry_app SET redirect_uris = array_remove(redirect_uris, $2) WHERE id
 """
 
 INSERT_KEY = """
-INSERT INTO registry_key (app_id, kid, jwk, status, added_at) VALUES ($1, $2, $3, $4, $5)
+INSERT INTO registry_key (app_id, kid, jwk, status, added_at, overlap_seconds, revoked_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7)
 """
 
 LIST_KEYS = """
-SELECT kid, jwk, status, added_at
+SELECT kid, jwk, status, added_at, overlap_seconds, not_after, activated_at, revoked_at
   FROM registry_key
  WHERE app_id = $1 AND kid > $2
  ORDER BY kid
  LIMIT $3
 """
 
-MOVE_KEY = "UPDATE registry_key SET status = $4 WHERE app_id = $1 AND kid = $2 AND status = $3"
+MOVE_KEY = """
+UPDATE registry_key
+   SET status = $4, revoked_at = CASE WHEN $4 = 'revoked' THEN $5::timestamptz END
+ WHERE app_id = $1 AND kid = $2 AND status = $3
+RETURNING true
+"""
+
+ACTIVATE_KEY = """
+UPDATE registry_key
+   SET status = 'active', activated_at = $3
+ WHERE app_id = $1 AND kid = $2 AND status = 'pending'
+RETURNING coalesce(overlap_seconds, 0)
+"""
+
+RETIRE_OTHER_KEYS = """
+UPDATE registry_key
+   SET status = 'retiring', not_after = $3
+ WHERE app_id = $1 AND kid <> $2 AND status = 'active'
+RETURNING kid
+"""
 
 INSERT_AGREEMENT = """
 INSERT INTO registry_agreement (id, partner_id, scenarios, funding, starts_on, ends_on, created_at)
@@ -222,16 +271,36 @@ async def insert_app(
     scopes: Sequence[str],
     rate_per_second: int,
     burst: int,
+    dpop_nonce_required: bool,
     now: datetime,
 ) -> App:
     record = await connection.fetchrow(
-        INSERT_APP, app_id, partner_id, client_id, scopes, rate_per_second, burst, now
+        INSERT_APP, app_id, partner_id, client_id, scopes, rate_per_second, burst, dpop_nonce_required, now
     )
     return read(record, App)
 
 
 async def find_app(connection: Connection, app_id: UUID) -> App | None:
     return read_if_any(await connection.fetchrow(FIND_APP, app_id), App)
+
+
+async def find_app_by_client(connection: Connection, client_id: str) -> App | None:
+    return read_if_any(await connection.fetchrow(FIND_APP_BY_CLIENT, client_id), App)
+
+
+async def set_access(connection: Connection, app_id: UUID, access: Access) -> bool:
+    """False if the app was removed."""
+    return bool(
+        await connection.fetchval(
+            SET_ACCESS,
+            app_id,
+            access.jwks_uri,
+            access.token_binding,
+            access.certificate_subject,
+            access.certificate_thumbprints,
+            access.ip_allow,
+        )
+    )
 
 
 async def list_apps(connection: Connection, partner_id: UUID) -> list[App]:
@@ -254,6 +323,12 @@ async def find_client(connection: Connection, client_id: str) -> Client | None:
     return read_if_any(await connection.fetchrow(FIND_CLIENT, client_id), Client)
 
 
+async def list_clients(connection: Connection, client_ids: Sequence[str]) -> dict[str, Client]:
+    """`find_client` for many, by name."""
+    records = await connection.fetch(LIST_CLIENTS, client_ids)
+    return {record["client_id"]: read(record, Client) for record in records}
+
+
 async def add_redirect_uri(connection: Connection, app_id: UUID, uri: str) -> None:
     await connection.execute(ADD_REDIRECT_URI, app_id, uri)
 
@@ -271,9 +346,17 @@ async def forbid_backchannel(connection: Connection, app_id: UUID) -> None:
 
 
 async def insert_key(
-    connection: Connection, app_id: UUID, *, kid: str, jwk: dict[str, str], status: KeyStatus, now: datetime
+    connection: Connection,
+    app_id: UUID,
+    *,
+    kid: str,
+    jwk: dict[str, str],
+    status: KeyStatus,
+    overlap_seconds: int | None = None,
+    now: datetime,
 ) -> None:
-    await connection.execute(INSERT_KEY, app_id, kid, jwk, status, now)
+    revoked_at = now if status == "revoked" else None
+    await connection.execute(INSERT_KEY, app_id, kid, jwk, status, now, overlap_seconds, revoked_at)
 
 
 async def list_keys(
@@ -284,9 +367,30 @@ async def list_keys(
 
 
 async def move_key(
-    connection: Connection, app_id: UUID, kid: str, *, present: KeyStatus, wanted: KeyStatus
-) -> None:
-    await connection.execute(MOVE_KEY, app_id, kid, present, wanted)
+    connection: Connection,
+    app_id: UUID,
+    kid: str,
+    *,
+    present: KeyStatus,
+    wanted: KeyStatus,
+    now: datetime | None = None,
+) -> bool:
+    """False if the key is not in its `present` status any more."""
+    return bool(await connection.fetchval(MOVE_KEY, app_id, kid, present, wanted, now))
+
+
+async def activate_key(connection: Connection, app_id: UUID, kid: str, *, now: datetime) -> int | None:
+    """The overlap in seconds for whoever comes first; None for anybody after."""
+    overlap: int | None = await connection.fetchval(ACTIVATE_KEY, app_id, kid, now)
+    return overlap
+
+
+async def retire_other_keys(
+    connection: Connection, app_id: UUID, kid: str, *, not_after: datetime
+) -> list[str]:
+    """The kids of the keys that `kid` replaces."""
+    records = await connection.fetch(RETIRE_OTHER_KEYS, app_id, kid, not_after)
+    return sorted(record["kid"] for record in records)
 
 
 async def insert_agreement(connection: Connection, agreement: Agreement, *, now: datetime) -> None:

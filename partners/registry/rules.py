@@ -1,17 +1,26 @@
 """What may become of partners and keys: pure decisions."""
 
+import re
 from collections.abc import Mapping, Sequence
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
 from kernel.errors import Conflict, Unprocessable
 from partners.registry.jwk import VerificationKey, read_jwk
-from partners.registry.model import KeyStatus, PartnerStatus
+from partners.registry.model import Key, KeyStatus, PartnerStatus
 
 KID_LENGTH_MAX = 64
 REDIRECT_LENGTH_MAX = 256
 REDIRECTS_MAX = 16
 ACTIVE_KEYS_MAX = 2
+#: an app's keys of all times, so that nobody fills our tables with them
+KEYS_MAX = 200
+OVERLAP_DAYS = 7
+OVERLAP_DAYS_MAX = 30
+#: members that point at a key elsewhere or repeat it as a certificate: what is registered is the key itself
+_POINTERS = frozenset(("jku", "x5u", "x5c", "x5t", "x5t#S256"))
+_PATH_SAFE = re.compile(r"(?!\.{1,2}\Z)[A-Za-z0-9._~:@=+-]+", re.ASCII)
 
 PARTNER_MOVES: dict[PartnerStatus, frozenset[PartnerStatus]] = {
     "draft": frozenset(("submitted",)),
@@ -51,6 +60,26 @@ class KeyAlreadyRegistered(Conflict):
 
 class KeyLimitReached(Conflict):
     """The app has two active keys already; retire or revoke one first."""
+
+
+class KeyElsewhere(Unprocessable):
+    """The JWK must contain the key itself; `jku`, `x5u`, `x5c` and certificate thumbprints are not followed."""
+
+
+class KidNotForPaths(Unprocessable):
+    """The `kid` may contain letters, digits and `. _ ~ : @ = + -`, for it stands in the key's address."""
+
+
+class KeyRotationPending(Conflict):
+    """A new key is still waiting for its first use; sign an assertion with it, or revoke it, before you register another."""
+
+
+class LastUsableKey(Conflict):
+    """Without this key the app could not authenticate any more; repeat with `"last": true` if that is what you want."""
+
+
+class KeyStoreFull(Conflict):
+    """The app has registered 200 keys in its time; ask the bank for a new app."""
 
 
 class RedirectUriInvalid(Unprocessable):
@@ -113,6 +142,32 @@ def check_active_keys(statuses: Sequence[KeyStatus]) -> None:
     """Whether one more key may become active."""
     if sum(status == "active" for status in statuses) >= ACTIVE_KEYS_MAX:
         raise KeyLimitReached(active_keys_max=ACTIVE_KEYS_MAX)
+
+
+def check_rotation(
+    jwk: Mapping[str, Any], registered: Sequence[Key], *, now: datetime
+) -> tuple[str, VerificationKey]:
+    """The kid and the key, if the app may put it beside those it has, to be used from its first assertion on."""
+    if _POINTERS & jwk.keys():
+        raise KeyElsewhere
+    # A key that is past its end takes no place any more.
+    states = [(key.kid, key.jwk, key.status if is_usable(key, now=now) else "revoked") for key in registered]
+    pending = next((key.kid for key in registered if key.status == "pending"), None)
+    if pending is not None:
+        raise KeyRotationPending(kid=pending)
+    kid, key = check_new_key(jwk, states)
+    if _PATH_SAFE.fullmatch(kid) is None:
+        raise KidNotForPaths
+    if sum(is_usable(known, now=now) for known in registered) >= ACTIVE_KEYS_MAX:
+        raise KeyLimitReached(active_keys_max=ACTIVE_KEYS_MAX)
+    if len(registered) >= KEYS_MAX:
+        raise KeyStoreFull
+    return kid, key
+
+
+def is_usable(key: Key, *, now: datetime) -> bool:
+    """Whether an assertion signed with the key is good, or would be from its first use on."""
+    return key.status != "revoked" and (key.not_after is None or key.not_after > now)
 
 
 def public_jwk(kid: str, key: VerificationKey) -> dict[str, str]:

@@ -107,7 +107,13 @@ async def find_next_partner(
 
 
 async def set_partner_status(
-    connection: Connection, *, partner_id: UUID, status: PartnerStatus, actor: str, now: datetime
+    connection: Connection,
+    *,
+    partner_id: UUID,
+    status: PartnerStatus,
+    reason: str | None = None,
+    actor: str,
+    now: datetime,
 ) -> Partner:
     """Move the partner; tokens issued before end for good, also when it is reinstated later.
 
@@ -130,9 +136,9 @@ async def set_partner_status(
         payload={"partner": wire_id, "status": status, "was": partner.status},
     )
     await outbox.enqueue(connection, [event], now=now)
-    record = AuditRecord(
-        actor=actor, action=f"partner.{status}", subject=wire_id, detail={"was": partner.status}
-    )
+    # The reason stays in the house: the event tells the partner no more than the status.
+    detail = {"was": partner.status} | ({} if reason is None else {"reason": reason})
+    record = AuditRecord(actor=actor, action=f"partner.{status}", subject=wire_id, detail=detail)
     await audit.append(connection, record, partner_id=partner_id, now=now)
     return await find_partner(connection, partner_id)
 
@@ -144,8 +150,10 @@ async def register_app(
     scopes: Sequence[str],
     rate_per_second: int = 200,
     burst: int = 400,
+    dpop_nonce_required: bool = True,
     now: datetime,
 ) -> App:
+    """A new app of the partner, with the strict policy unless told otherwise."""
     app_id = new_id(now)
     return await queries.insert_app(
         connection,
@@ -155,6 +163,7 @@ async def register_app(
         scopes=sorted(set(scopes)),
         rate_per_second=rate_per_second,
         burst=burst,
+        dpop_nonce_required=dpop_nonce_required,
         now=now,
     )
 
@@ -166,19 +175,33 @@ async def find_app(connection: Connection, app_id: UUID) -> App:
     return app
 
 
+async def find_app_by_client(connection: Connection, client_id: str) -> App:
+    app = await queries.find_app_by_client(connection, client_id)
+    if app is None:
+        raise Absent
+    return app
+
+
 async def list_apps(connection: Connection, partner_id: UUID) -> list[App]:
     return await queries.list_apps(connection, partner_id)
 
 
 async def set_app_status(
-    connection: Connection, *, app_id: UUID, status: AppStatus, actor: str, now: datetime
+    connection: Connection,
+    *,
+    app_id: UUID,
+    status: AppStatus,
+    reason: str | None = None,
+    actor: str,
+    now: datetime,
 ) -> App:
     """Switch an app on or off, or remove it for ever; its earlier tokens end in each case."""
     if not await queries.move_app(connection, app_id, status):
         raise Absent
     await queries.raise_epoch(connection, app_id, now=now)
     app = await find_app(connection, app_id)
-    record = AuditRecord(actor=actor, action=f"app.{status}", subject=app.client_id, detail={})
+    detail = {} if reason is None else {"reason": reason}
+    record = AuditRecord(actor=actor, action=f"app.{status}", subject=app.client_id, detail=detail)
     await audit.append(connection, record, partner_id=app.partner_id, now=now)
     return app
 
@@ -186,6 +209,11 @@ async def set_app_status(
 async def find_client(connection: Connection, client_id: str) -> Client | None:
     """What authentication must know, or None for a stranger."""
     return await queries.find_client(connection, client_id)
+
+
+async def list_clients(connection: Connection, client_ids: Sequence[str]) -> dict[str, Client]:
+    """What authentication must know of several clients; strangers are left out."""
+    return await queries.list_clients(connection, client_ids)
 
 
 async def add_redirect_uri(
@@ -271,7 +299,7 @@ async def set_key_status(
     check_key_move(present, status)
     if status == "active":
         check_active_keys([key.status for key in keys])
-    await queries.move_key(connection, app_id, kid, present=present, wanted=status)
+    await queries.move_key(connection, app_id, kid, present=present, wanted=status, now=now)
     if status == "revoked":
         await queries.raise_epoch(connection, app_id, now=now)
 

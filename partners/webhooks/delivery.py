@@ -2,11 +2,8 @@
 
 import asyncio
 import random
-import socket
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable
 from datetime import datetime
-from ipaddress import IPv4Address, IPv6Address, ip_address
-from urllib.parse import SplitResult
 
 import httpx
 import msgspec
@@ -14,50 +11,35 @@ import structlog
 
 from kernel.database import Pool, transaction
 from kernel.ids import to_wire
+from kernel.outbound import (
+    TOTAL_SECONDS,
+    Address,
+    AddressRefused,
+    Resolver,
+    find_addresses,
+    open_client,
+    resolve,
+    send,
+)
 from kernel.vault import Vault
 from partners.webhooks import service
 from partners.webhooks.model import Answer, Claim
 from partners.webhooks.rules import (
     JITTER_PERMILLE,
-    LOOPBACK_HOSTS,
     Mode,
     WebhookUrlRefused,
     check_url,
-    is_public,
     parse_retry_after,
     sign,
 )
 
 log = structlog.get_logger("webhooks")
 
-Address = IPv4Address | IPv6Address
-Resolver = Callable[[str, int], Awaitable[Sequence[Address]]]
+__all__ = ["Address", "AddressRefused", "Resolver", "attempt", "deliver_due", "open_client", "resolve"]
 
-TOTAL_SECONDS = 10.0
 ANSWER_BYTES = 4_096
 IN_FLIGHT = 64
 CLAIM_AGAIN_SECONDS = 0.25
-
-
-class AddressRefused(Exception):
-    """The name leads to an address that may not be called."""
-
-
-async def resolve(host: str, port: int) -> list[Address]:
-    """Every address the system's resolver knows for `host`."""
-    answers = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
-    return list(dict.fromkeys(ip_address(answer[4][0]) for answer in answers))
-
-
-def open_client(verify: bool | str = True) -> httpx.AsyncClient:
-    """A client that keeps no connection: the address is checked for each attempt, and none is shared between names."""
-    return httpx.AsyncClient(
-        verify=verify,
-        timeout=TOTAL_SECONDS,
-        limits=httpx.Limits(max_connections=IN_FLIGHT, max_keepalive_connections=0),
-        follow_redirects=False,
-        trust_env=False,
-    )
 
 
 async def deliver_due(
@@ -165,9 +147,10 @@ async def attempt(
     try:
         async with asyncio.timeout(seconds):
             parts = check_url(claim.url, mode)
-            port = parts.port or {"http": 80, "https": 443}[parts.scheme]
-            addresses = await _find_addresses(parts, port, mode, resolver)
-            return await _read(await _post(client, parts, port, addresses, headers, body), now=now)
+            addresses = await find_addresses(parts, loopback=mode == "sandbox", resolver=resolver)
+            return await _read(
+                await send(client, "POST", parts, addresses, headers=headers, body=body), now=now
+            )
     except WebhookUrlRefused:
         return Answer(error="url_refused")
     except AddressRefused:
@@ -196,47 +179,6 @@ def live_secrets(vault: Vault, claim: Claim, *, now: datetime) -> list[str]:
             )
         )
     return secrets
-
-
-async def _find_addresses(parts: SplitResult, port: int, mode: Mode, resolver: Resolver) -> Sequence[Address]:
-    """All addresses of the name, if every one of them may be called: one bad apple and the name is not trusted."""
-    host = parts.hostname or ""
-    addresses = await resolver(host, port)
-    if mode == "sandbox" and parts.scheme == "http" and host in LOOPBACK_HOSTS:
-        allowed = all(address.is_loopback for address in addresses)
-    else:
-        allowed = all(is_public(address) for address in addresses)
-    if not addresses or not allowed:
-        raise AddressRefused
-    return addresses
-
-
-async def _post(
-    client: httpx.AsyncClient,
-    parts: SplitResult,
-    port: int,
-    addresses: Sequence[Address],
-    headers: dict[str, str],
-    body: bytes,
-) -> httpx.Response:
-    """Connect to a checked address, under the name's own Host and SNI; a dead address is followed by the next."""
-    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    unreachable: httpx.ConnectError | None = None
-    for address in addresses:
-        literal = f"[{address}]" if isinstance(address, IPv6Address) else str(address)
-        request = client.build_request(
-            "POST",
-            f"{parts.scheme}://{literal}:{port}{path}",
-            headers={**headers, "host": parts.netloc},
-            content=body,
-            extensions={"sni_hostname": parts.hostname, "timeout": client.timeout.as_dict()},
-        )
-        try:
-            return await client.send(request, stream=True)
-        except httpx.ConnectError as failure:
-            unreachable = failure
-    assert unreachable is not None
-    raise unreachable
 
 
 async def _read(response: httpx.Response, *, now: datetime) -> Answer:

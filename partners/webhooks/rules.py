@@ -7,35 +7,32 @@ import re
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 from email.utils import parsedate_to_datetime
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
 from typing import Literal
-from urllib.parse import SplitResult, urlsplit
+from urllib.parse import SplitResult
 
 from msgspec import Struct
 
+from kernel import outbound
 from kernel.errors import Unprocessable
+from kernel.outbound import is_public
 from partners.webhooks.model import Answer
 
+__all__ = [
+    "JITTER_PERMILLE",
+    "RETRY_AFTER_SECONDS_MAX",
+    "Mode",
+    "NextStep",
+    "WebhookSecretRefused",
+    "WebhookUrlRefused",
+    "check_secret",
+    "check_url",
+    "is_public",
+    "parse_retry_after",
+    "plan_next_step",
+    "sign",
+]
+
 Mode = Literal["sandbox", "live"]
-
-LOOPBACK_HOSTS = frozenset(("localhost", "127.0.0.1", "::1"))
-
-_PRINTABLE = re.compile(r"[!-\[\]-~]{1,2048}")  # visible ASCII but no backslash: parsers disagree about it
-_HOST = re.compile(
-    r"(?=.{4,253}$)([a-z0-9]([a-z0-9-]{0,61}[a-z0-9])?\.)+[a-z]([a-z0-9-]{0,61}[a-z0-9])", re.ASCII
-)
-_INNER_NAMES = (
-    ".arpa",
-    ".corp",
-    ".home",
-    ".internal",
-    ".intranet",
-    ".invalid",
-    ".lan",
-    ".local",
-    ".localhost",
-    ".onion",
-)
 
 
 class WebhookUrlRefused(Unprocessable):
@@ -48,57 +45,10 @@ class WebhookSecretRefused(Unprocessable):
 
 def check_url(url: str, mode: Mode) -> SplitResult:
     """The URL in its parts. This is about its text; where the name leads is checked when it is called."""
-    if not _PRINTABLE.fullmatch(url):
-        raise WebhookUrlRefused(reason="characters")
     try:
-        parts = urlsplit(url)
-        port = parts.port
-    except ValueError:
-        raise WebhookUrlRefused(reason="malformed") from None
-    host = parts.hostname or ""
-    if "@" in parts.netloc:
-        raise WebhookUrlRefused(reason="userinfo")
-    if "#" in url:
-        raise WebhookUrlRefused(reason="fragment")
-    if mode == "sandbox" and parts.scheme == "http" and host in LOOPBACK_HOSTS and port != 0:
-        return parts
-    if parts.scheme != "https":
-        raise WebhookUrlRefused(reason="scheme")
-    if port not in (None, 443):
-        raise WebhookUrlRefused(reason="port")
-    # A last label that begins with a letter leaves no room for the many spellings of an IPv4 address.
-    if not _HOST.fullmatch(host) or host.endswith(_INNER_NAMES):
-        raise WebhookUrlRefused(reason="host")
-    return parts
-
-
-# IANA special-purpose registries, and what `ipaddress.is_global` lets through: 6to4 relays, AS112, AMT, multicast,
-# a cloud's wire server.
-_NO_IPV4 = [
-    IPv4Network(network)
-    for network in (
-        "0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "168.63.129.16/32", "169.254.0.0/16",
-        "172.16.0.0/12", "192.0.0.0/24", "192.0.2.0/24", "192.31.196.0/24", "192.52.193.0/24", "192.88.99.0/24",
-        "192.168.0.0/16", "192.175.48.0/24", "198.18.0.0/15", "198.51.100.0/24", "203.0.113.0/24", "224.0.0.0/3",
-    )
-]  # fmt: skip
-
-# Of IPv6 only global unicast is called at all, so mapped, NAT64, unique-local, link-local, multicast and SRv6 addresses
-# are out from the start; then come the holes inside it: Teredo and its neighbours, 6to4, documentation, 6bone, AS112.
-_GLOBAL_UNICAST = IPv6Network("2000::/3")
-_NO_IPV6 = [
-    IPv6Network(network)
-    for network in ("2001::/23", "2001:db8::/32", "2002::/16", "2620:4f:8000::/48", "3ffe::/16", "3fff::/20")
-]
-
-
-def is_public(address: IPv4Address | IPv6Address) -> bool:
-    """Whether the platform may open a connection to `address`."""
-    if isinstance(address, IPv4Address):
-        return not any(address in network for network in _NO_IPV4)
-    if address.scope_id is not None or address not in _GLOBAL_UNICAST:
-        return False
-    return not any(address in network for network in _NO_IPV6)
+        return outbound.check_url(url, loopback=mode == "sandbox")
+    except outbound.UrlRefused as refused:
+        raise WebhookUrlRefused(reason=refused.reason) from None
 
 
 def check_secret(secret: str) -> bytes:

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 from gateway.cli import (
     admin,
+    apps,
     arithmetic,
     books,
     campaigns,
@@ -15,12 +16,14 @@ from gateway.cli import (
     jobs,
     members,
     migration,
+    partners,
     phones,
     points,
     redirects,
     rewards,
     sandbox,
     serving,
+    signing_keys,
 )
 from kernel.errors import Refusal
 from kernel.migrate import MigrationError
@@ -37,6 +40,9 @@ COMMANDS = (
     books,
     jobs,
     members,
+    partners,
+    apps,
+    signing_keys,
     points,
     funders,
     campaigns,

@@ -29,7 +29,7 @@ import points.rewards.handlers
 from gateway import health
 from gateway import reference as reference_pages
 from gateway.bodies import BodyGuard
-from gateway.direct import DirectRoutes, direct_routes
+from gateway.direct import DirectRoutes, direct_paths
 from gateway.edge import Edge
 from gateway.openapi import build_document
 from gateway.pages import handlers as member_pages
@@ -42,6 +42,7 @@ from gateway.scopes import ScopeGuard
 from gateway.unit_of_work import UnitOfWork, provide_connection, provide_writer
 from kernel.caller import Caller, MemberCaller, Subjects
 from kernel.pages import CursorSeal
+from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.mobile.tokens import Bank
@@ -82,7 +83,7 @@ def build_app(settings: Settings) -> Edge:
 
 def build_edge(runtime: Runtime, litestar: Litestar) -> Edge:
     """The routes behind the edge, the hottest of them by the direct way."""
-    app = DirectRoutes(litestar, runtime, direct_routes(litestar))
+    app = DirectRoutes(litestar, runtime, direct_paths(litestar, runtime))
     return Edge(app, runtime, batch_paths=batch_paths(litestar))
 
 
@@ -141,6 +142,9 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
     def now(scope: Scope) -> datetime:
         return Passage.of(scope).now
 
+    def sender(scope: Scope) -> Sender:
+        return Passage.of(scope).sender
+
     def subjects() -> Subjects:
         return runtime.subjects
 
@@ -185,6 +189,7 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
         "member_caller": member_caller,
         "bank": bank,
         "now": now,
+        "sender": sender,
         "subjects": subjects,
         "vault": vault,
         "cursors": cursors,

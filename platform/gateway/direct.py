@@ -1,45 +1,75 @@
-"""The hottest routes answered without the framework's routing: those that declare `together`.
+"""The hottest routes answered without the framework's routing: those that declare `together`, and plain reads.
 
 The handler, its scope, its body type and its answers are the same; only the way to it is shorter. Whatever is not a
-plain good request (unknown path, wrong scope, body that does not decode, key missing) goes the long way, which says why:
-nothing has happened by then.
+plain good request (unknown path, wrong scope, a query, a body that does not decode, key missing) goes the long way, which
+says why: nothing has happened by then.
 """
 
+import inspect
 import re
-from collections.abc import Callable, Iterable
-from typing import Any, cast
+from collections.abc import Callable
+from typing import Any, cast, get_origin
 
 import asyncpg
 import msgspec
 import structlog
 from litestar import Litestar
 from litestar.handlers import HTTPRouteHandler
+from litestar.serialization import encode_json
 from litestar.types import Empty
 from msgspec import Struct
 
 from gateway.bodies import decoder_of
+from gateway.paths import Paths
 from gateway.problems import Answer, InternalError, ValueNotStorable, render
 from gateway.requests import Passage
 from gateway.runtime import Runtime
 from gateway.scopes import check_scope
-from gateway.unit_of_work import Desk, keyed_request
+from gateway.tokens import TokenDesk
+from gateway.unit_of_work import Desk, Work, keyed_request
 from kernel.database import AWAY, DatabaseBusy
 from kernel.errors import Refusal
 from kernel.idempotency import AnsweredBefore
+from partners.oauth.token import TOKEN_PATH
 
 log = structlog.get_logger("direct")
 
 JSON = (b"content-type", b"application/json")
 _PARAMETER = re.compile(r"\{(\w+):str\}")
 
+Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
 
-class DirectRoute(Struct, frozen=True, kw_only=True):
-    """A hot route: how its path is recognised, and the handler behind it."""
+#: what a read may ask for besides a connection and segments of its path
+_GIVEN: dict[str, Callable[[Runtime, Passage], object]] = {
+    "base_url": lambda runtime, _: runtime.base_url,
+    "caller": lambda _, passage: passage.caller,
+    "cursors": lambda runtime, _: runtime.cursors,
+    "now": lambda _, passage: passage.now,
+    "settings": lambda runtime, _: runtime.settings,
+    "subjects": lambda runtime, _: runtime.subjects,
+    "vault": lambda runtime, _: runtime.vault,
+}
+
+
+class DirectRead(Struct, frozen=True, kw_only=True):
+    """A read: one struct as JSON, of what the gateway knows and the path says."""
 
     template: str
     #: the same as the framework's metrics and logs name it
     label: str
-    path: re.Pattern[str]
+    handler: HTTPRouteHandler
+    function: Callable[..., Any]
+    #: which of `_GIVEN` it asks for
+    given: tuple[str, ...]
+    #: whether it asks for a connection
+    connected: bool
+
+
+class DirectRoute(Struct, frozen=True, kw_only=True):
+    """A write that is posted together with others."""
+
+    template: str
+    label: str
     handler: HTTPRouteHandler
     #: the handler's function, called with data, writer and the path's parameters
     function: Callable[..., Any]
@@ -50,79 +80,167 @@ class DirectRoute(Struct, frozen=True, kw_only=True):
     reads: bool
 
 
+Direct = DirectRoute | DirectRead | TokenDesk
+
+
 class DirectRoutes:
     """An ASGI application in front of the framework's."""
 
-    def __init__(self, app: Any, runtime: Runtime, routes: Iterable[DirectRoute]) -> None:
+    def __init__(self, app: Any, runtime: Runtime, paths: "Paths[Direct]") -> None:
         self._app = app
         self._runtime = runtime
-        self._fixed = {route.template: route for route in routes if "{" not in route.template}
-        self._open = [route for route in routes if "{" in route.template]
+        self._paths = paths
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        route, named = self._find(scope) if scope["type"] == "http" else (None, {})
-        if route is None:
+        found = self._paths.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        reply = None if found is None else await self._reply(scope, *found)
+        if reply is None:
             await self._app(scope, receive, send)
             return
+        status, headers, body = reply
+        headers.append((b"content-length", str(len(body)).encode()))
+        await send({"type": "http.response.start", "status": status, "headers": headers})
+        await send({"type": "http.response.body", "body": body, "more_body": False})
+
+    async def _reply(self, scope: Any, route: Direct, named: dict[str, Any]) -> Reply | None:
+        """The answer, or None if the framework is to give it."""
         passage = Passage.of(scope)
+        if isinstance(route, TokenDesk):
+            scope["path_template"] = TOKEN_PATH
+            try:
+                return await route.reply(scope, passage)
+            except Exception as failure:  # noqa: BLE001  # answered as what it is
+                return _refused(failure, TOKEN_PATH, passage)
         try:
             check_scope(passage.caller, route.handler.opt)
+            if isinstance(route, DirectRead):
+                if scope["query_string"] or passage.body:
+                    return None
+                scope["path_template"] = route.label
+                return await self._read(route, named, passage)
             if route.decoder is not None and (passage.body or not route.bare):
                 data = route.decoder.decode(passage.body)
                 if route.reads:
                     named["data"] = data
             desk = Desk(self._runtime, passage, keyed_request(scope, passage), route.handler.status_code)
         except (Refusal, msgspec.MsgspecError, UnicodeDecodeError, RecursionError):
-            await self._app(scope, receive, send)
-            return
+            return None
         scope["path_template"] = route.label
-        status, headers, body = await self._answer(route, desk, named, passage)
-        headers.append((b"content-length", str(len(body)).encode()))
-        await send({"type": "http.response.start", "status": status, "headers": headers})
-        await send({"type": "http.response.body", "body": body, "more_body": False})
+        return await self._post(route, desk, named, passage)
 
-    def _find(self, scope: Any) -> tuple[DirectRoute | None, dict[str, Any]]:
-        if scope["method"] != "POST":
-            return None, {}
-        path = scope["path"]
-        if route := self._fixed.get(path):
-            return route, {}
-        for route in self._open:
-            if found := route.path.fullmatch(path):
-                return route, found.groupdict()
-        return None, {}
-
-    async def _answer(
-        self, route: DirectRoute, desk: Desk, named: dict[str, Any], passage: Passage
-    ) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
-        """The handler's answer as it was committed, or why there is none: what gateway.problems makes of exceptions."""
+    async def _post(self, route: DirectRoute, desk: Desk, named: dict[str, Any], passage: Passage) -> Reply:
+        """The handler's answer as it was committed, or why there is none."""
         try:
             await route.function(writer=desk, **named)
         except AnsweredBefore as replay:
             return replay.answer.status, [JSON, (b"idempotency-replayed", b"true")], replay.answer.body
-        except Refusal as refusal:
-            return _rendered(refusal, passage)
-        except asyncpg.DataError:
-            return _rendered(ValueNotStorable(), passage)
-        except (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError, *AWAY) as failure:
-            log.warning("database_busy", route=route.label, error=type(failure).__name__)
-            return _rendered(DatabaseBusy(), passage)
-        except Exception as failure:
-            log.error("request_failed", request_id=passage.request_id, route=route.label, exc_info=failure)
-            return _rendered(InternalError(), passage)
+        except Exception as failure:  # noqa: BLE001  # answered as what it is
+            return _refused(failure, route.label, passage)
         assert desk.stored is not None, "a handler of these routes posts one item"
         return desk.stored.status, [JSON], desk.stored.body
+
+    async def _read(self, route: DirectRead, named: dict[str, Any], passage: Passage) -> Reply:
+        """The handler's answer, in one transaction if it asks for a connection."""
+        for name in route.given:
+            named[name] = _GIVEN[name](self._runtime, passage)
+        if not route.connected:
+            return await _call(route, named, passage)
+        work = Work(self._runtime, passage)
+        try:
+            try:
+                named["connection"] = await work.connection()
+                reply = await _call(route, named, passage)
+                await work.end()
+            except Exception as failure:  # noqa: BLE001  # answered as what it is
+                reply = _refused(failure, route.label, passage)
+                await work.end()
+        except BaseException:
+            await work.abandon()
+            raise
+        return reply
+
+
+async def _call(route: DirectRead, named: dict[str, Any], passage: Passage) -> Reply:
+    try:
+        return route.handler.status_code, [JSON], encode_json(await route.function(**named))
+    except Exception as failure:  # noqa: BLE001  # answered as what it is
+        return _refused(failure, route.label, passage)
+
+
+def _refused(failure: Exception, label: str, passage: Passage) -> Reply:
+    """What gateway.problems makes of exceptions."""
+    match failure:
+        case Refusal():
+            return _rendered(failure, passage)
+        case asyncpg.DataError():
+            return _rendered(ValueNotStorable(), passage)
+        case _ if isinstance(failure, _BUSY):
+            log.warning("database_busy", route=label, error=type(failure).__name__)
+            return _rendered(DatabaseBusy(), passage)
+    log.error("request_failed", request_id=passage.request_id, route=label, exc_info=failure)
+    return _rendered(InternalError(), passage)
+
+
+_BUSY = (asyncpg.LockNotAvailableError, asyncpg.TransactionRollbackError, *AWAY)
 
 
 def direct_routes(litestar: Litestar) -> list[DirectRoute]:
     """Every route that declares `together`."""
     return [
         _direct(handler, template)
+        for handler, template in _handlers(litestar)
+        if handler.opt.get("together") is True
+    ]
+
+
+def direct_reads(litestar: Litestar) -> list[DirectRead]:
+    """Every read that asks for no more than a direct one has, and answers one struct."""
+    return [
+        read
+        for handler, template in _handlers(litestar)
+        if "GET" in handler.http_methods and ("scope" in handler.opt or handler.opt.get("public") is True)
+        if (read := _direct_read(handler, template)) is not None
+    ]
+
+
+def direct_paths(litestar: Litestar, runtime: Runtime) -> Paths[Direct]:
+    """The ways to all of them, with every other route in its place."""
+    paths: Paths[Direct] = Paths(template for _, template in _handlers(litestar))
+    paths.add(TOKEN_PATH, "POST", TokenDesk(runtime))
+    for route in direct_routes(litestar):
+        paths.add(route.template, "POST", route)
+    for read in direct_reads(litestar):
+        paths.add(read.template, "GET", read)
+    return paths
+
+
+def _handlers(litestar: Litestar) -> list[tuple[HTTPRouteHandler, str]]:
+    return [
+        (handler, template)
         for route in litestar.routes
         for handler in getattr(route, "route_handlers", [])
-        if handler.opt.get("together") is True
         for template in sorted(handler.paths)
     ]
+
+
+def _direct_read(handler: HTTPRouteHandler, template: str) -> DirectRead | None:
+    signature = handler.parsed_fn_signature
+    names = set(_PARAMETER.findall(template))
+    asked = {name for name, one in signature.parameters.items() if one.default is Empty} - names
+    function = cast("Callable[..., Any]", handler.fn)
+    answer = get_origin(signature.return_type.annotation) or signature.return_type.annotation
+    plain = isinstance(answer, type) and issubclass(answer, Struct) and inspect.iscoroutinefunction(function)
+    open_parts = [signature.parameters[name].annotation for name in names if name in signature.parameters]
+    if not plain or not asked <= {"connection", *_GIVEN} or any(part is not str for part in open_parts):
+        return None
+    return DirectRead(
+        template=template,
+        label=_PARAMETER.sub(r"{\1}", template),
+        handler=handler,
+        function=function,
+        given=tuple(sorted(asked - {"connection"})),
+        connected="connection" in asked,
+    )
 
 
 def _direct(handler: HTTPRouteHandler, template: str) -> DirectRoute:
@@ -134,7 +252,6 @@ def _direct(handler: HTTPRouteHandler, template: str) -> DirectRoute:
     return DirectRoute(
         template=template,
         label=_PARAMETER.sub(r"{\1}", template),
-        path=re.compile(_PARAMETER.sub(r"(?P<\1>[^/]+)", template)),
         handler=handler,
         function=cast("Callable[..., Any]", handler.fn),
         decoder=decoder_of(handler),
@@ -143,7 +260,7 @@ def _direct(handler: HTTPRouteHandler, template: str) -> DirectRoute:
     )
 
 
-def _rendered(refusal: Refusal, passage: Passage) -> tuple[int, list[tuple[bytes, bytes]], bytes]:
+def _rendered(refusal: Refusal, passage: Passage) -> Reply:
     passage.refused = refusal.code
     answer: Answer = render(refusal, base_url=passage.base_url, trace_id=passage.request_id)
     return (

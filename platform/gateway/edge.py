@@ -7,7 +7,6 @@ denies by default, is inside: gateway/scopes.py.
 """
 
 import asyncio
-import math
 import time
 from collections.abc import Awaitable, Callable, MutableMapping
 from datetime import datetime
@@ -16,20 +15,19 @@ from uuid import UUID
 
 import asyncpg
 import structlog
-from redis.exceptions import RedisError
 
 from gateway.limits import Limit, Verdict
 from gateway.metrics import observe_request
 from gateway.problems import BodyTooLarge, InternalError, RequestMalformed, render
-from gateway.requests import OneTimeProof, Passage
+from gateway.replays import ReadProofs
+from gateway.requests import Fields, OneTimeProof, Passage, read_fields
 from gateway.runtime import Runtime
 from kernel.database import AWAY, DatabaseBusy, transaction
 from kernel.errors import Exhausted, Refusal, Unavailable
 from kernel.ids import new_id, to_wire
 from kernel.one_time import use_once
-from kernel.vault import sha256
-from partners.oauth.access import InvalidDpopProof
-from partners.oauth.model import Authenticated, AuthenticatedMember
+from partners.oauth.access import UseDpopNonce
+from partners.oauth.model import Authenticated, AuthenticatedMember, Proved
 
 log = structlog.get_logger("edge")
 
@@ -42,7 +40,8 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 BODY_SECONDS = 10.0
 PARTNER_PREFIXES = ("/v1/", "/oauth2/grants/")
 MOBILE_PREFIX = "/mobile/v1/"
-OAUTH_PREFIXES = ("/oauth2/", "/mobile/oauth2/")
+OAUTH_PREFIX = "/oauth2/"
+OAUTH_PREFIXES = (OAUTH_PREFIX, "/mobile/oauth2/")
 ALIVE_PATH = "/livez"
 ANONYMOUS_LIMIT = Limit(name="anonymous", per_second=50, burst=200)
 TOKEN_LIMIT = Limit(name="token", per_second=200, burst=1_000)
@@ -57,6 +56,7 @@ SECURITY_HEADERS: list[tuple[bytes, bytes]] = [
     (b"strict-transport-security", b"max-age=63072000; includeSubDomains"),
     (b"cross-origin-resource-policy", b"same-origin"),
 ]
+SECURITY_NAMES = frozenset(name for name, _ in SECURITY_HEADERS)
 
 
 class RateLimited(Exhausted):
@@ -78,6 +78,7 @@ class Edge:
         self._app = app
         self.runtime = runtime
         self._batch_paths = batch_paths
+        self._read_proofs = ReadProofs(runtime)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,10 +88,16 @@ class Edge:
         now = self.runtime.clock.now()
         passage = Passage(request_id=to_wire("req", new_id(now)), base_url=self.runtime.base_url, now=now)
         passage.enter(scope)
-        exit_ = _Exit(send, passage, _interaction_id(scope), self._spend)
+        fields = read_fields(scope["headers"])
+        exit_ = _Exit(send, passage, _interaction_id(fields), self._spend)
         try:
-            await self._identify(scope, passage, exit_)
-            passage.body = await self._body_in_time(scope, receive)
+            passage.sender = self.runtime.proxies.sender_of(scope, now)
+            await self._identify(scope, fields, passage, exit_)
+            if scope["method"] not in READS or fields.announces_body:
+                passage.body = await self._body_in_time(scope, fields, receive)
+            if scope["path"].startswith(OAUTH_PREFIX) and scope["method"] == "POST":
+                # Outside any transaction, before one begins: the client's keys may have to be fetched.
+                await self.runtime.client_keys.prepare(passage.body, now=now)
             await self._app(scope, _replay(passage.body, receive), exit_)
         except _ClientGone:
             return
@@ -111,21 +118,23 @@ class Edge:
             route = str(scope.get("path_template") or "unmatched")
             observe_request(scope["method"], route, exit_.status, time.perf_counter() - started)
 
-    async def _body_in_time(self, scope: Scope, receive: Receive) -> bytes:
+    async def _body_in_time(self, scope: Scope, fields: Fields, receive: Receive) -> bytes:
         try:
             async with asyncio.timeout(BODY_SECONDS):
-                return await self._read_body(scope, receive)
+                return await self._read_body(scope, fields, receive)
         except TimeoutError:
             raise BodyTooSlow from None
 
-    async def _read_body(self, scope: Scope, receive: Receive) -> bytes:
+    async def _read_body(self, scope: Scope, fields: Fields, receive: Receive) -> bytes:
         settings = self.runtime.settings
         limit = (
             settings.batch_body_limit_bytes
             if scope["path"] in self._batch_paths
             else settings.body_limit_bytes
         )
-        announced = _header(scope, b"content-length")
+        if len(fields.content_length) > 1:
+            raise RequestMalformed
+        announced = fields.content_length[0] if fields.content_length else b""
         if announced and (not announced.isdigit() or int(announced) > limit):
             raise BodyTooLarge(limit_bytes=limit)
         chunks: list[bytes] = []
@@ -142,43 +151,62 @@ class Edge:
             if not message.get("more_body", False):
                 return chunks[0] if len(chunks) == 1 else b"".join(chunks)
 
-    async def _identify(self, scope: Scope, passage: Passage, exit_: "_Exit") -> None:
+    async def _identify(self, scope: Scope, fields: Fields, passage: Passage, exit_: "_Exit") -> None:
         """Partner routes need a proved caller, everything else is counted by address."""
         path: str = scope["path"]
-        if path == ALIVE_PATH:
-            return  # asks nobody, not even Redis
         mobile = path.startswith(MOBILE_PREFIX)
         if not mobile and not path.startswith(PARTNER_PREFIXES):
+            if path == ALIVE_PATH:
+                return  # asks nobody, not even Redis
             limit = TOKEN_LIMIT if path.startswith(OAUTH_PREFIXES) else ANONYMOUS_LIMIT
-            client = scope.get("client")
-            await self._count(client[0] if client else "local", limit, exit_)
+            await self._count(passage.sender.network(), limit, exit_)
+            if limit is TOKEN_LIMIT and scope["method"] == "POST":
+                await self.runtime.attempts.enter(passage.sender, now=passage.now)
             return
-        # Two issuers, two verifiers: each takes its own tokens only.
+        now = passage.now
         asked: dict[str, Any] = {
             "method": scope["method"],
             "path": _raw_path(scope),
-            "authorization": _headers(scope, b"authorization"),
-            "proofs": _headers(scope, b"dpop"),
-            "now": passage.now,
+            "authorization": [value.decode("latin-1") for value in fields.authorization],
+            "proofs": [value.decode("latin-1") for value in fields.proofs],
+            "now": now,
         }
+        # Two issuers, two verifiers: each takes its own tokens only.
         proved: Authenticated | AuthenticatedMember
         if mobile:
             proved = await self.runtime.member_verifier.authenticate(**asked)
             passage.member = proved.member
         else:
-            proved = await self.runtime.verifier.authenticate(**asked)
+            proved = await self.runtime.verifier.authenticate(**asked, sender=passage.sender)
             passage.caller = proved.caller
         read = scope["method"] in READS
         limit = Limit(name="read" if read else "write", per_second=proved.rate_per_second, burst=proved.burst)
         await self._count(proved.counted_as, limit, exit_)
+        if proved.proof_jti is None:
+            return  # the certificate of the connection is the proof
+        # RFC 9449 §8.2: whoever uses nonces is told the next one before the last is too old.
+        if not read or proved.nonce is not None:
+            exit_.nonce = self.runtime.nonces.offered(now)
+        self._check_nonce(proved, now, read=read)
         proof = OneTimeProof(
             scope=proved.proof_scope, jti=proved.proof_jti, expires_at=proved.proof_expires_at
         )
         if read:
-            await self._use_up(proof, passage.now)
+            await self._read_proofs.use_up(proof, now)
         else:
             # The proof of a write is used up in the write's own transaction: gateway/unit_of_work.py.
             passage.proof = proof
+
+    def _check_nonce(self, proved: Proved, now: datetime, *, read: bool) -> None:
+        """RFC 9449 §9: the writes of an app that must have one; §4.3 step 10: whatever was sent must be right.
+
+        The proof is not used up: it was no good.
+        """
+        if proved.nonce is None:
+            if proved.nonce_required and not read:
+                raise UseDpopNonce
+        elif not self.runtime.nonces.accepts(proved.nonce, now):
+            raise UseDpopNonce
 
     async def _count(self, key: str, limit: Limit, exit_: "_Exit") -> None:
         verdict = await self.runtime.limiter.take(key, limit)
@@ -186,28 +214,13 @@ class Edge:
         if not verdict.allowed:
             raise RateLimited(limit=limit.name, retry_after_seconds=verdict.retry_after_seconds)
 
-    async def _use_up(self, proof: OneTimeProof, now: datetime) -> None:
-        """Reads remember a used proof in Redis, and in PostgreSQL while Redis is away."""
-        key = f"proof:{sha256(proof.scope, proof.jti).hex()}"
-        # so many seconds, not until then: Redis has a clock of its own
-        life = math.ceil((proof.expires_at - now).total_seconds())
-        try:
-            first = await self.runtime.redis.set(key, b"1", nx=True, ex=life)
-        except (RedisError, OSError, TimeoutError):
-            first = await self._use_up_in_database(proof)
-        if not first:
-            raise InvalidDpopProof(reason="it was used before")
-
-    async def _use_up_in_database(self, proof: OneTimeProof) -> bool:
-        async with transaction(self.runtime.pool) as connection:
-            return await use_once(
-                connection, scope=proof.scope, identifier=proof.jti, expires_at=proof.expires_at
-            )
-
     async def _spend(self, proof: OneTimeProof) -> None:
         """Use up the proof of a write that was refused before it had a transaction."""
         try:
-            await self._use_up_in_database(proof)
+            async with transaction(self.runtime.pool) as connection:
+                await use_once(
+                    connection, scope=proof.scope, identifier=proof.jti, expires_at=proof.expires_at
+                )
         except (Refusal, asyncpg.PostgresError, *AWAY) as failure:
             log.warning("proof_not_kept", error=type(failure).__name__)
 
@@ -227,6 +240,8 @@ class _Exit:
         self._interaction_id = interaction_id
         self._spend = spend
         self.verdict: Verdict | None = None
+        #: the nonce to be used from now on
+        self.nonce: str | None = None
         self.status = 0
 
     async def __call__(self, message: Message) -> None:
@@ -236,12 +251,17 @@ class _Exit:
                 await self._spend(self._passage.proof)
             headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
             present = {name.lower() for name, _ in headers}
-            headers += [(name, value) for name, value in SECURITY_HEADERS if name not in present]
+            if present.isdisjoint(SECURITY_NAMES):
+                headers += SECURITY_HEADERS
+            else:
+                headers += [(name, value) for name, value in SECURITY_HEADERS if name not in present]
             headers.append((b"x-request-id", self._passage.request_id.encode()))
             if self._interaction_id is not None:
                 headers.append((b"x-fapi-interaction-id", self._interaction_id))
             if self.verdict is not None:
                 headers += [item for item in self.verdict.headers() if item[0] not in present]
+            if self.nonce is not None:
+                headers.append((b"dpop-nonce", self.nonce.encode()))
             message = {**message, "headers": headers}
         await self._send(message)
 
@@ -267,27 +287,17 @@ def _replay(body: bytes, receive: Receive) -> Receive:
     return replayed
 
 
-def _headers(scope: Scope, name: bytes) -> list[str]:
-    return [value.decode("latin-1") for key, value in scope["headers"] if key.lower() == name]
-
-
-def _header(scope: Scope, name: bytes) -> str:
-    values = _headers(scope, name)
-    if len(values) > 1:
-        raise RequestMalformed
-    return values[0] if values else ""
-
-
 def _raw_path(scope: Scope) -> str:
     """The path as the client wrote it: `htu` is compared with what was asked, not with what we made of it."""
     raw = scope.get("raw_path") or scope["path"].encode()
     return bytes(raw).partition(b"?")[0].decode("latin-1")
 
 
-def _interaction_id(scope: Scope) -> bytes | None:
+def _interaction_id(fields: Fields) -> bytes | None:
     """FAPI 2.0 SP §5.3.4: the client's correlation id is given back, when it is a UUID."""
-    values = _headers(scope, b"x-fapi-interaction-id")
+    if len(fields.interaction_ids) != 1:
+        return None
     try:
-        return str(UUID(values[0])).encode() if len(values) == 1 else None
+        return str(UUID(fields.interaction_ids[0].decode("latin-1"))).encode()
     except ValueError:
         return None

@@ -21,6 +21,7 @@ from kernel.caller import InsufficientScope
 from kernel.database import AWAY, DatabaseBusy
 from kernel.errors import (
     Absent,
+    Exhausted,
     Failed,
     Malformed,
     Refusal,
@@ -113,6 +114,8 @@ def render(refusal: Refusal, *, base_url: str, trace_id: str, **members: Any) ->
         headers["www-authenticate"] = f'DPoP error="insufficient_scope", scope="{wanted}"'
     if isinstance(refusal, Unavailable) or refusal.code == "idempotency_in_progress":
         headers["retry-after"] = "1"
+    if isinstance(refusal, Exhausted) and "retry_after_seconds" in refusal.facts:
+        headers["retry-after"] = str(refusal.facts["retry_after_seconds"])
     return Answer(status=document["status"], headers=headers, body=msgspec.json.encode(document))
 
 

@@ -1,12 +1,13 @@
 """What the edge learns about a request on its way in, carried in the ASGI scope to whoever needs it."""
 
-from collections.abc import Mapping, MutableMapping
+from collections.abc import Iterable, Mapping, MutableMapping
 from datetime import datetime
 from typing import Any, cast
 
 from msgspec import Struct
 
 from kernel.caller import Caller, MemberCaller
+from kernel.sender import NOBODY, Sender
 
 _KEY = "tessera"
 
@@ -17,6 +18,43 @@ class OneTimeProof(Struct, frozen=True, kw_only=True):
     scope: str
     jti: str
     expires_at: datetime
+
+
+class Fields:
+    """The header fields the edge reads, each as often as it was sent: none of them is good twice."""
+
+    __slots__ = ("authorization", "content_length", "interaction_ids", "proofs", "transfer_coding")
+
+    def __init__(self) -> None:
+        self.authorization: list[bytes] = []
+        self.proofs: list[bytes] = []
+        self.content_length: list[bytes] = []
+        self.transfer_coding: list[bytes] = []
+        self.interaction_ids: list[bytes] = []
+
+    @property
+    def announces_body(self) -> bool:
+        """RFC 9112 §6.3: a request that announces no body has none."""
+        return bool(self.transfer_coding or self.content_length not in _NO_CONTENT)
+
+
+_NO_CONTENT: tuple[list[bytes], ...] = ([], [b"0"])
+_FIELDS = {
+    b"authorization": "authorization",
+    b"dpop": "proofs",
+    b"content-length": "content_length",
+    b"transfer-encoding": "transfer_coding",
+    b"x-fapi-interaction-id": "interaction_ids",
+}
+
+
+def read_fields(headers: Iterable[tuple[bytes, bytes]]) -> Fields:
+    """What the edge needs of the header, in one pass; ASGI has the names in lower case."""
+    fields = Fields()
+    for name, value in headers:
+        if name in _FIELDS:
+            getattr(fields, _FIELDS[name]).append(value)
+    return fields
 
 
 class Passage:
@@ -31,13 +69,16 @@ class Passage:
         "proof",
         "refused",
         "request_id",
+        "sender",
     )
 
-    def __init__(self, *, request_id: str, base_url: str, now: datetime) -> None:
+    def __init__(self, *, request_id: str, base_url: str, now: datetime, sender: Sender = NOBODY) -> None:
         self.request_id = request_id
         self.base_url = base_url
         #: the moment of the request, read once
         self.now = now
+        #: where it comes from, as far as somebody trusted says
+        self.sender = sender
         #: the whole body, read and bounded by the edge
         self.body = b""
         #: who is asking, once proved

@@ -8,11 +8,15 @@ from contextlib import asynccontextmanager
 import structlog
 from redis.asyncio import Redis
 
+from gateway.attempts import AttemptGate
+from gateway.client_keys import ClientKeys
 from gateway.limits import Limiter
+from gateway.proxies import Proxies
 from gateway.writer import LedgerWriter
 from kernel.clock import DatabaseClock
-from kernel.database import AWAY, Pool, acquire, open_pool, tell_time, transaction
+from kernel.database import AWAY, Connection, Pool, acquire, open_pool, tell_time, transaction
 from kernel.errors import Refusal
+from kernel.outbound import open_client
 from kernel.pages import CursorSeal
 from kernel.redis_client import open_redis
 from kernel.settings import Settings
@@ -23,9 +27,11 @@ from partners.mobile.access import MemberVerifier
 from partners.mobile.tokens import Bank
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
+from partners.oauth.nonce import Nonces
 from partners.oauth.revocations import RevocationList
 from partners.oauth.service import PairwiseSubjects
 from partners.registry.directory import AppDirectory
+from partners.registry.jwks import KeyFetcher
 
 log = structlog.get_logger("runtime")
 
@@ -40,22 +46,28 @@ class Runtime:
     clock: DatabaseClock
     vault: Vault
     signer: Signer
+    directory: AppDirectory
     verifier: AccessVerifier
     bank: Bank
     member_verifier: MemberVerifier
     subjects: PairwiseSubjects
     limiter: Limiter
+    attempts: AttemptGate
+    client_keys: ClientKeys
+    proxies: Proxies
     writer: LedgerWriter
     cursors: CursorSeal
     #: None until the bank joins its messaging: members then have no codes sent
     code_sender: CodeSender | None
     passwords: PasswordDesk
+    nonces: Nonces
 
     def __init__(self, settings: Settings) -> None:
         assert settings.database_url and settings.redis_url and settings.master_keys and settings.base_url
         self.settings = settings
         self.base_url = settings.base_url
         self.clock = DatabaseClock()
+        self.proxies = Proxies(settings)
 
     @asynccontextmanager
     async def open(self) -> AsyncGenerator[None, None]:
@@ -66,6 +78,7 @@ class Runtime:
         self.cursors = CursorSeal(self.vault.key("cursor"))
         self.code_sender = SandboxSender(self.vault) if settings.mode == "sandbox" else None
         self.passwords = PasswordDesk()
+        self.nonces = Nonces(self.vault.key("dpop-nonce"))
         self.pool = await open_pool(
             settings.database_url.reveal(),
             size=settings.pool_size,
@@ -81,11 +94,21 @@ class Runtime:
                     connection, vault=self.vault, issuer=self.base_url, now=self.clock.now()
                 )
             self.subjects = PairwiseSubjects()
+            self.directory = AppDirectory(self.pool)
+            fetches = open_client()
+            self.client_keys = ClientKeys(
+                self.directory, KeyFetcher(self.pool, fetches, loopback=settings.mode == "sandbox")
+            )
+            self.attempts = AttemptGate(
+                self.pool,
+                requests_per_minute=settings.token_requests_per_minute,
+                failures_per_minute=settings.token_failures_per_minute,
+            )
             self.verifier = AccessVerifier(
                 signer=self.signer,
                 resource=f"{self.base_url}/v1",
                 base_url=self.base_url,
-                directory=AppDirectory(self.pool),
+                directory=self.directory,
                 revocations=RevocationList(self.pool),
                 livemode=settings.mode == "live",
             )
@@ -103,6 +126,7 @@ class Runtime:
                 yield
             finally:
                 await self.writer.close()
+                await fetches.aclose()
                 keeper.cancel()
                 with contextlib.suppress(asyncio.CancelledError):
                     await keeper
@@ -114,12 +138,19 @@ class Runtime:
             except TimeoutError:
                 self.pool.terminate()
 
+    async def reload_keys(self, connection: Connection) -> None:
+        """Sign and verify with the keys as they are now; tokens of one that is gone end here."""
+        if await self.signer.reload(connection, self.vault):
+            self.verifier.forget()
+            log.info("signing_keys_reloaded", kid=self.signer.kid)
+
     async def _keep_time(self) -> None:
-        """Read the database's clock again and again; while it cannot be read, the monotonic timer carries on."""
+        """Read the database's clock and the signing keys again and again; while it is away, what is known carries on."""
         while True:
             await asyncio.sleep(CLOCK_SECONDS)
             try:
                 async with acquire(self.pool) as connection:
                     await tell_time(self.clock, connection)
+                    await self.reload_keys(connection)
             except (Refusal, *AWAY) as failure:
                 log.warning("clock_not_read", error=type(failure).__name__)

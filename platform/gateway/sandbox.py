@@ -1,5 +1,8 @@
 """The sandbox: four partners with their keys, twenty members they all may try things with, offers and rewards.
 
+The apps of the four ask no more than any DPoP library does by itself; a fifth app, of the mall, has the strict policy of
+an app that goes live.
+
 A fresh database is filled once. The private keys exist in the partner files alone, which are written before the
 transaction commits: a crash in between leaves files nobody knows, and the next start writes new ones.
 """
@@ -135,6 +138,10 @@ PARTNERS = (
 )
 
 
+#: whose second app has the strict policy
+STRICT: Scene = "ecommerce"
+
+
 class _Member(Struct, frozen=True, kw_only=True):
     """A sandbox member before any partner has a name for it."""
 
@@ -156,6 +163,11 @@ def admin_file(data_dir: Path) -> Path:
 
 def partner_file(data_dir: Path, slug: str) -> Path:
     return data_dir / "sandbox" / "partners" / f"{slug}.json"
+
+
+def strict_file(data_dir: Path) -> Path:
+    """The partner file of the app that is held to everything."""
+    return data_dir / "sandbox" / "strict" / f"{STRICT}.json"
 
 
 async def seed(
@@ -184,6 +196,8 @@ async def seed(
             connection, partner, members, vault=vault, base_url=base_url, issuer=signer.issuer, now=now
         )
         _write(partner_file(data_dir, partner.slug), credentials)
+        if partner.slug == STRICT:
+            _write(strict_file(data_dir), await _add_strict_app(connection, partner, credentials, now=now))
     if not any(partner.slug in known for partner in PARTNERS):
         _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
         known_members = [(member.ref, member.bank_level, member.shop_level) for member in members]
@@ -242,17 +256,47 @@ async def _add_partner(
     await webhooks.set_partner_secret(connection, partner_id=partner_id, secret=secret, vault=vault, now=now)
     for definition in _offers_of(partner, now):
         await publish_definition(connection, definition, partner_id=partner_id, now=now)
+    client_id, private_jwk = await _add_app(connection, partner, partner_id, strict=False, now=now)
+    return Credentials(
+        base_url=base_url,
+        issuer=issuer,
+        client_id=client_id,
+        kid=private_jwk["kid"],
+        private_jwk=private_jwk,
+        scopes=sorted(partner.scopes),
+        webhook_secret=secret,
+        members=await _introduce(connection, members, partner_id, partner.scopes, vault=vault, now=now),
+    )
+
+
+async def _add_strict_app(
+    connection: Connection, partner: SandboxPartner, easy: Credentials, *, now: datetime
+) -> Credentials:
+    """The partner's second app, and its file: the same partner, another name and key."""
+    owner = await registry.find_partner_by_slug(connection, partner.slug)
+    client_id, private_jwk = await _add_app(connection, partner, owner.id, strict=True, now=now)
+    return structs.replace(easy, client_id=client_id, kid=private_jwk["kid"], private_jwk=private_jwk)
+
+
+async def _add_app(
+    connection: Connection, partner: SandboxPartner, partner_id: UUID, *, strict: bool, now: datetime
+) -> tuple[str, dict[str, str]]:
+    """A new app with its key: its name, and the private JWK that nobody else has."""
     app = await registry.register_app(
         connection,
         partner_id=partner_id,
         scopes=partner.scopes,
         rate_per_second=RATE_PER_SECOND,
         burst=BURST,
+        dpop_nonce_required=strict,
         now=now,
     )
     key = SigningKey.generate()
     kid = await registry.add_key(
-        connection, app_id=app.id, jwk=key.public_jwk | {"kid": f"{partner.slug}-1"}, now=now
+        connection,
+        app_id=app.id,
+        jwk=key.public_jwk | {"kid": f"{partner.slug}-{'strict-' if strict else ''}1"},
+        now=now,
     )
     for uri in partner.redirect_uris:
         await registry.add_redirect_uri(
@@ -262,16 +306,7 @@ async def _add_partner(
         await registry.allow_backchannel(
             connection, client_id=app.client_id, allowed=True, actor="job:sandbox", now=now
         )
-    return Credentials(
-        base_url=base_url,
-        issuer=issuer,
-        client_id=app.client_id,
-        kid=kid,
-        private_jwk=key.private_jwk() | {"kid": kid, "alg": "ES256", "use": "sig"},
-        scopes=sorted(partner.scopes),
-        webhook_secret=secret,
-        members=await _introduce(connection, members, partner_id, partner.scopes, vault=vault, now=now),
-    )
+    return app.client_id, key.private_jwk() | {"kid": kid, "alg": "ES256", "use": "sig"}
 
 
 def _offers_of(partner: SandboxPartner, now: datetime) -> Iterator[OfferDefinition]:
@@ -321,8 +356,7 @@ async def _introduce(
 
 
 def _readdress_files(data_dir: Path, *, base_url: str, issuer: str) -> None:
-    for partner in PARTNERS:
-        path = partner_file(data_dir, partner.slug)
+    for path in (*(partner_file(data_dir, partner.slug) for partner in PARTNERS), strict_file(data_dir)):
         if not path.exists():
             log.warning("partner_file_missing", path=str(path), remedy="tessera sandbox reset")
             continue

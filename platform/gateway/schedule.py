@@ -17,7 +17,9 @@ from kernel.calendar import add_months, business_date
 from kernel.database import Connection, Pool, acquire, transaction
 from kernel.errors import Conflict
 from kernel.jobs import Job, RunState
+from kernel.vault import Vault
 from partners.credit import service as credit
+from partners.oauth import rotation
 from partners.settlement import closing
 from points.ledger import service as ledger
 from points.membership import service as membership
@@ -58,7 +60,7 @@ async def _find_first_money(connection: Connection) -> date | None:
     return min((day for day in days if day is not None), default=None)
 
 
-def schedule(signer: ledger.SealSigner | None) -> tuple[Scheduled, ...]:
+def schedule(signer: ledger.SealSigner | None, vault: Vault | None = None) -> tuple[Scheduled, ...]:
     """Every job of the platform, in the order in which those due are worked off."""
     return (
         Scheduled(job=ledger.sealing(signer), after=timedelta(minutes=15), back=None),
@@ -67,6 +69,13 @@ def schedule(signer: ledger.SealSigner | None) -> tuple[Scheduled, ...]:
         # of missed dates the last ones: every evaluation judges all that is known by then
         Scheduled(
             job=membership.EVALUATION, after=timedelta(minutes=40), back=3, first=membership.find_first_day
+        ),
+        # whatever was missed, the next time does what is due by then
+        Scheduled(
+            job=rotation.rotating(vault),
+            after=timedelta(hours=1),
+            back=1,
+            first=rotation.find_first_key_day,
         ),
         Scheduled(job=idempotency.FORGETTING, after=timedelta(hours=2), back=1),
     )

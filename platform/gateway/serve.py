@@ -14,7 +14,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
@@ -50,16 +50,21 @@ def serve(settings: Settings, *, port: int, ops_port: int | None) -> int:
     ending = _listen_for_the_end()
     with ExitStack() as stack:
         listener = stack.enter_context(_listen(port))
+        private = (
+            None if settings.private_port is None else stack.enter_context(_listen(settings.private_port))
+        )
         base_url = settings.base_url or f"http://{HOST}:{listener.getsockname()[1]}"
         settings = structs.replace(settings, base_url=base_url)
         settings, servers = start_servers(settings, stack)
         asyncio.run(prepare(settings))
         stack.enter_context(announced(settings))
         metrics = stack.enter_context(_metrics_directory(Path(settings.data_dir), alone=servers is not None))
-        crew = _Crew(settings, listener, metrics)
+        crew = _Crew(settings, [one for one in (listener, private) if one is not None], metrics)
         stack.callback(crew.stop)
         # Before the workers finish: a connection nobody will accept is refused rather than left waiting.
         stack.callback(listener.close)
+        if private is not None:
+            stack.callback(private.close)
         crew.fill()
         if ops_port is not None:
             _serve_metrics(ops_port, metrics)
@@ -105,9 +110,9 @@ def environment_of(settings: Settings) -> dict[str, str]:
 class _Crew:
     """The worker processes: `workers` that answer HTTP, one that does the work after the answer."""
 
-    def __init__(self, settings: Settings, listener: socket.socket, metrics: Path) -> None:
+    def __init__(self, settings: Settings, listeners: Sequence[socket.socket], metrics: Path) -> None:
         self._settings = settings
-        self._listener = listener
+        self._listeners = listeners
         self._environment = environment_of(settings) | {"PROMETHEUS_MULTIPROC_DIR": str(metrics)}
         self._members: dict[str, Child | None] = {f"http-{n}": None for n in range(settings.workers)}
         self._members["background"] = None
@@ -134,14 +139,16 @@ class _Crew:
             member.stop()
 
     def _start(self, name: str) -> Child:
-        role = ["worker"] if name == "background" else ["http", "--fd", str(self._listener.fileno())]
+        places = tuple(listener.fileno() for listener in self._listeners)
+        named = [word for place in places for word in ("--fd", str(place))]
+        role = ["worker"] if name == "background" else ["http", *named]
         process = spawn(
             [sys.executable, "-m", "gateway", *role],
             identity=None,
             death_signal=signal.SIGTERM,
             output=sys.stderr.fileno(),
             environment=self._environment,
-            pass_fds=(self._listener.fileno(),) if name != "background" else (),
+            pass_fds=places if name != "background" else (),
         )
         patience = float(self._settings.drain_seconds + 5)
         return Child(name, process, ((signal.SIGTERM, patience), (signal.SIGKILL, 5.0)))

@@ -16,7 +16,7 @@ import structlog
 from gateway.fee_offsets import SimulatedFees, settle_offsets
 from gateway.runtime import Runtime
 from gateway.schedule import TIMEOUT_MS, Scheduled, list_open, schedule, work_off
-from kernel import one_time
+from kernel import attempts, one_time
 from kernel.database import Pool, acquire, open_pool, transaction
 from kernel.settings import Settings
 from partners.credit import service as credit
@@ -132,9 +132,15 @@ async def _work(settings: Settings) -> None:
                 await login.forget_old(connection, now=runtime.clock.now())
                 await mobile.forget_old(connection, now=runtime.clock.now())
                 await forget_flows(connection, now=runtime.clock.now())
-                return await one_time.forget_expired(connection, now=runtime.clock.now())
+                gone = await one_time.forget_expired(connection, now=runtime.clock.now())
+                return gone + await attempts.forget_attempts(connection, now=runtime.clock.now())
 
-        due = DueJobs(jobs_pool, schedule(runtime.signer), now_of=runtime.clock.now, ending=ending.is_set)
+        due = DueJobs(
+            jobs_pool,
+            schedule(runtime.signer, runtime.vault),
+            now_of=runtime.clock.now,
+            ending=ending.is_set,
+        )
         async with asyncio.TaskGroup() as group:
             for name, round_, pause in (
                 ("relay", relay, 0.1),

@@ -92,6 +92,40 @@ class Settings(Struct, frozen=True, kw_only=True):
     drain_seconds: Annotated[
         int, Meta(ge=1, le=120), _described("How long requests in flight may take to finish after SIGTERM.")
     ] = 10
+    private_port: Annotated[
+        Annotated[int, Meta(ge=1, le=65_535)] | None,
+        _described(
+            "A second port, on loopback, for the proxy that ends TLS on this host: what comes in there may carry "
+            "`Client-Cert` (RFC 9440) and the forwarding header."
+        ),
+    ] = None
+    trusted_proxies: Annotated[
+        str | None,
+        _described(
+            "Networks of the proxies, `10.0.0.0/28,…`, whose `Client-Cert` and forwarding header are believed. They must "
+            "remove both from what clients send."
+        ),
+    ] = None
+    forwarded_header: Annotated[
+        Literal["x-forwarded-for", "forwarded"],
+        _described("The one header in which the proxies write the client's address; the other is not read."),
+    ] = "x-forwarded-for"
+    mtls_base_url: Annotated[
+        str | None,
+        _described(
+            "Public address under which the proxy asks for client certificates; published as `mtls_endpoint_aliases`."
+        ),
+    ] = None
+    token_requests_per_minute: Annotated[
+        int, Meta(ge=1), _described("Requests one client, and one address, may make to the OAuth endpoints.")
+    ] = 12_000
+    token_failures_per_minute: Annotated[
+        int,
+        Meta(ge=1),
+        _described(
+            "Failed client authentications of one address before it is refused until the minute is over."
+        ),
+    ] = 60
     log_level: Annotated[
         Literal["debug", "info", "warning", "error"], _described("Least severe log line that is written.")
     ] = "info"

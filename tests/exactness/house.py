@@ -25,6 +25,7 @@ from kernel.calendar import business_date
 from kernel.caller import Caller, MemberRef
 from kernel.clock import DatabaseClock
 from kernel.database import Connection, Pool, open_pool, transaction
+from kernel.sender import Sender
 from kernel.settings import Secret, Settings
 from kernel.supervisor import Endpoints
 from kernel.vault import generate_ring
@@ -66,7 +67,14 @@ class Believer:
         self.callers: dict[str, Caller] = {}
 
     async def authenticate(
-        self, *, method: str, path: str, authorization: list[str], proofs: list[str], now: datetime
+        self,
+        *,
+        method: str,
+        path: str,
+        authorization: list[str],
+        proofs: list[str],
+        sender: Sender,
+        now: datetime,
     ) -> Authenticated:
         """The seam at which partners.oauth.access is joined."""
         (name,) = authorization

@@ -61,15 +61,19 @@ async def http(edge: Edge) -> AsyncGenerator[httpx.AsyncClient, None]:
 class Register(Protocol):
     """Registers a live partner with one app and one key."""
 
-    async def __call__(self, *scopes: str, per_second: int = 1_000, burst: int = 5_000) -> PartnerClient: ...
+    async def __call__(
+        self, *scopes: str, per_second: int = 1_000, burst: int = 5_000, strict: bool = False
+    ) -> PartnerClient: ...
 
 
 @pytest.fixture
 def register(runtime: Runtime, http: httpx.AsyncClient) -> Register:
     """Partners as many as a test wants."""
 
-    async def register(*scopes: str, per_second: int = 1_000, burst: int = 5_000) -> PartnerClient:
-        credentials = await _register(runtime, list(scopes), per_second, burst)
+    async def register(
+        *scopes: str, per_second: int = 1_000, burst: int = 5_000, strict: bool = False
+    ) -> PartnerClient:
+        credentials = await _register(runtime, list(scopes), per_second, burst, strict)
         return PartnerClient(credentials, http=http, deadline_seconds=5.0)
 
     return register
@@ -81,7 +85,9 @@ async def partner(register: Register) -> PartnerClient:
     return await register(*sorted(SCOPES))
 
 
-async def _register(runtime: Runtime, scopes: list[str], per_second: int, burst: int) -> Credentials:
+async def _register(
+    runtime: Runtime, scopes: list[str], per_second: int, burst: int, strict: bool
+) -> Credentials:
     key = SigningKey.generate()
     now = runtime.clock.now()
     async with transaction(runtime.pool) as connection:
@@ -96,7 +102,13 @@ async def _register(runtime: Runtime, scopes: list[str], per_second: int, burst:
             now=now,
         )
         app = await registry.register_app(
-            connection, partner_id=partner_id, scopes=scopes, rate_per_second=per_second, burst=burst, now=now
+            connection,
+            partner_id=partner_id,
+            scopes=scopes,
+            rate_per_second=per_second,
+            burst=burst,
+            dpop_nonce_required=strict,
+            now=now,
         )
         await registry.add_key(
             connection, app_id=app.id, jwk=key.public_jwk | {"kid": "test", "alg": "ES256"}, now=now

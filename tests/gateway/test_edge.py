@@ -321,3 +321,42 @@ def _caller(*scopes: str) -> Caller:
     return Caller(
         partner_id=uuid4(), app_id=uuid4(), client_id="app_x", scopes=frozenset(scopes), key_thumbprint="t"
     )
+
+
+@pytest.mark.parametrize(
+    ("more", "status", "code"),
+    [
+        pytest.param([("authorization", "DPoP x")], 401, "invalid_token", id="a second token"),
+        pytest.param([("authorization", "")], 401, "invalid_token", id="an empty second token"),
+        pytest.param([("dpop", "x")], 401, "invalid_dpop_proof", id="a second proof"),
+        pytest.param([("DPoP", "")], 401, "invalid_dpop_proof", id="an empty second proof"),
+        pytest.param([("content-length", "2")], 400, "request_malformed", id="a second length"),
+        pytest.param([("idempotency-key", "b")], 400, "idempotency_key_missing", id="a second key"),
+    ],
+)
+async def test_no_field_that_decides_may_come_twice(
+    partner: PartnerClient, edge: Edge, more: list[tuple[str, str]], status: int, code: str
+) -> None:
+    body = msgspec.json.encode(earning(await new_member(partner)))
+    signed = await _signed(partner, "POST", EARNINGS)
+    headers = [*signed.items(), ("idempotency-key", "a"), ("content-length", str(len(body))), *more]
+    scope = {
+        "type": "http",
+        "method": "POST",
+        "path": EARNINGS,
+        "raw_path": EARNINGS.encode(),
+        "query_string": b"",
+        "headers": [(name.lower().encode(), value.encode()) for name, value in headers],
+        "client": ("127.0.0.1", 1),
+    }
+    sent: list[Any] = []
+
+    async def receive() -> Any:
+        return {"type": "http.request", "body": body, "more_body": False}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
+
+    await edge(scope, receive, send)
+
+    assert (sent[0]["status"], msgspec.json.decode(sent[1]["body"])["code"]) == (status, code)

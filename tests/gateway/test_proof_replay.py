@@ -1,5 +1,6 @@
 """A proof of possession is good once, whatever became of the request it came with."""
 
+import asyncio
 from datetime import timedelta
 from typing import Any
 from uuid import uuid4
@@ -9,7 +10,11 @@ import pytest
 
 from gateway.client import PartnerClient
 from gateway.edge import Edge
+from gateway.replays import ReadProofs
 from gateway.requests import OneTimeProof
+from gateway.runtime import Runtime
+from kernel.redis_client import open_redis
+from kernel.settings import Settings
 from partners.oauth.access import InvalidDpopProof
 
 EARNINGS = "/v1/points/earnings"
@@ -46,9 +51,58 @@ async def test_a_proof_of_a_read_is_good_once_even_if_redis_believes_it_is_anoth
     now = edge.runtime.clock.now() - timedelta(hours=2)
     proof = OneTimeProof(scope="proof:x", jti=str(uuid4()), expires_at=now + timedelta(seconds=150))
 
-    await edge._use_up(proof, now)
+    await edge._read_proofs.use_up(proof, now)
     with pytest.raises(InvalidDpopProof):
-        await edge._use_up(proof, now)
+        await edge._read_proofs.use_up(proof, now)
+
+
+@pytest.mark.parametrize("away", [False, True], ids=["Redis", "Redis away"])
+async def test_of_a_hundred_copies_in_two_processes_one_reads(
+    runtime: Runtime, settings: Settings, away: bool
+) -> None:
+    other = Runtime(settings)
+    async with other.open():
+        kept = [runtime.redis, other.redis]
+        if away:
+            runtime.redis = other.redis = open_redis("redis://127.0.0.1:1")
+        processes = [ReadProofs(runtime), ReadProofs(other)]
+        now = runtime.clock.now()
+        proofs = [
+            OneTimeProof(scope="proof:x", jti=str(uuid4()), expires_at=now + timedelta(seconds=150))
+            for _ in range(5)
+        ]
+        try:
+            outcomes = await asyncio.gather(
+                *(process.use_up(proofs[n % 5], now) for n in range(50) for process in processes),
+                return_exceptions=True,
+            )
+        finally:
+            runtime.redis, other.redis = kept
+
+    assert sum(outcome is None for outcome in outcomes) == len(proofs)
+    assert all(outcome is None or isinstance(outcome, InvalidDpopProof) for outcome in outcomes)
+
+
+async def test_reads_that_come_together_ask_redis_together(runtime: Runtime) -> None:
+    before = await _asked(runtime)
+    now = runtime.clock.now()
+    proofs = ReadProofs(runtime)
+
+    await asyncio.gather(
+        *(
+            proofs.use_up(
+                OneTimeProof(scope="proof:x", jti=str(uuid4()), expires_at=now + timedelta(seconds=150)), now
+            )
+            for _ in range(200)
+        )
+    )
+
+    assert await _asked(runtime) - before <= 0.1 * 200
+
+
+async def _asked(runtime: Runtime) -> int:
+    told = await runtime.redis.info("commandstats")
+    return sum(told.get(f"cmdstat_{name}", {"calls": 0})["calls"] for name in ("eval", "evalsha"))
 
 
 async def _body_of(partner: PartnerClient, path: str) -> dict[str, Any]:

@@ -8,12 +8,15 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "quickstart.py"
 
 
-def test_the_quick_start_earns_points(platform: Any) -> None:
-    file = platform.data_dir / "sandbox" / "partners" / "ecommerce.json"
+@pytest.mark.parametrize("policy", ["partners", "strict"])
+def test_the_quick_start_earns_points(platform: Any, policy: str) -> None:
+    file = platform.data_dir / "sandbox" / policy / "ecommerce.json"
 
     done = subprocess.run(
         [sys.executable, str(EXAMPLE), str(file)], capture_output=True, text=True, timeout=60, check=True

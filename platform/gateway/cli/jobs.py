@@ -146,7 +146,8 @@ async def _run_job(settings: Settings, name: str, day: date | None) -> list[RunS
 
 async def _find_scheduled(settings: Settings, pool: Pool, clock: DatabaseClock, name: str) -> Scheduled:
     signer = await _load_signer(settings, pool, clock)
-    return next(scheduled for scheduled in schedule(signer) if scheduled.job.name == name)
+    vault = None if settings.master_keys is None else Vault(settings.master_keys.reveal())
+    return next(scheduled for scheduled in schedule(signer, vault) if scheduled.job.name == name)
 
 
 def _settle(options: argparse.Namespace) -> int:

@@ -25,8 +25,8 @@ def register(subparsers: Any) -> None:
     parser.set_defaults(run=_serve)
     background = subparsers.add_parser("worker", help="deliver webhooks and run due jobs, until SIGTERM")
     background.set_defaults(run=_work)
-    http = subparsers.add_parser("http")  # started by serve: answers on an inherited socket
-    http.add_argument("--fd", type=int, required=True)
+    http = subparsers.add_parser("http")  # started by serve: answers on inherited sockets
+    http.add_argument("--fd", type=int, action="append", dest="fds", required=True)
     http.set_defaults(run=_answer)
 
 
@@ -49,4 +49,4 @@ def _work(options: argparse.Namespace) -> int:
 
 
 def _answer(options: argparse.Namespace) -> int:
-    return server.run(_settings(options), fd=options.fd)
+    return server.run(_settings(options), fds=options.fds)

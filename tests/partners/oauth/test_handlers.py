@@ -14,6 +14,7 @@ from partner_client import PartnerClient, generate, public_jwk
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
 from kernel.pages import CursorSeal
+from kernel.sender import NOBODY, Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth import handlers as oauth
@@ -22,7 +23,7 @@ from partners.oauth.scopes import SCOPES
 from partners.oauth.service import PairwiseSubjects
 from partners.registry import handlers as registry
 from partners.registry import service
-from partners.registry.model import App
+from partners.registry.model import App, KeyStatus
 
 URL = "https://bank.example/oauth2/token"
 
@@ -46,6 +47,7 @@ async def http(
         "subjects": (Subjects, PairwiseSubjects()),
         "cursors": (CursorSeal, CursorSeal(bytes(32))),
         "settings": (Settings, Settings()),
+        "sender": (Sender, NOBODY),
         "base_url": (str, base_url),
         "now": (datetime, now),
     }
@@ -142,9 +144,9 @@ async def test_an_app_reads_about_itself(http: httpx.AsyncClient, app: App) -> N
 async def test_keys_come_in_pages(
     http: httpx.AsyncClient, connection: Connection, app: App, now: datetime
 ) -> None:
-    for kid in ("k2", "k3"):
+    for kid, status in (("k2", "retiring"), ("k3", "pending")):
         jwk = {**public_jwk("ES256", generate("ES256")), "kid": kid}
-        await service.add_key(connection, app_id=app.id, jwk=jwk, status="pending", now=now)
+        await service.add_key(connection, app_id=app.id, jwk=jwk, status=cast(KeyStatus, status), now=now)
     first = (await http.get("/v1/keys", params={"limit": 2})).json()
     second = (await http.get("/v1/keys", params={"limit": 2, "cursor": first["next_cursor"]})).json()
     assert [key["kid"] for key in first["data"] + second["data"]] == ["k1", "k2", "k3"]
