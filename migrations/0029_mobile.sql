@@ -68,6 +68,7 @@ CREATE TABLE mobile_login (
            AND bucket IS NOT NULL AND authenticated_at IS NOT NULL AND methods IS NOT NULL))
 );
 CREATE INDEX mobile_login_started_at ON mobile_login (started_at);
+CREATE INDEX mobile_login_unanswered ON mobile_login (started_at) WHERE state IN ('open', 'denied');
 GRANT SELECT, INSERT, DELETE ON mobile_login TO tessera_app;
 GRANT UPDATE (state, code_hash, code_expires_at, member_id, bucket, authenticated_at, methods) ON mobile_login TO tessera_app;
 

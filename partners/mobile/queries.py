@@ -58,6 +58,12 @@ FORGET_LOGINS = """
 DELETE FROM mobile_login WHERE id IN (SELECT id FROM mobile_login WHERE started_at < $1 LIMIT 10000)
 """
 
+# Anybody may begin a login, so what nobody completed goes soon.
+FORGET_UNANSWERED = """
+DELETE FROM mobile_login
+ WHERE id IN (SELECT id FROM mobile_login WHERE started_at < $1 AND state IN ('open', 'denied') LIMIT 100000)
+"""
+
 INSERT_SESSION = """
 INSERT INTO mobile_session (id, client_id, member_id, bucket, jkt, scopes, authenticated_at, methods, started_at,
                             refreshed_at)
@@ -193,6 +199,10 @@ async def use_code(connection: Connection, login_id: UUID) -> bool:
 
 async def forget_logins(connection: Connection, *, before: datetime) -> None:
     await connection.execute(FORGET_LOGINS, before)
+
+
+async def forget_unanswered(connection: Connection, *, before: datetime) -> None:
+    await connection.execute(FORGET_UNANSWERED, before)
 
 
 async def insert_session(connection: Connection, login: CodedLogin, *, jkt: str, now: datetime) -> None:

@@ -10,7 +10,7 @@ from kernel.errors import Absent, Unprocessable
 from kernel.ids import new_id, to_wire
 from partners.mobile import queries
 from partners.mobile.model import App
-from partners.mobile.rules import CLIENT_ID, IDLE, REDIRECTS_MAX, check_redirect_uri
+from partners.mobile.rules import CLIENT_ID, IDLE, PAGE_LIFE, REDIRECTS_MAX, check_redirect_uri
 from partners.mobile.scopes import MOBILE_SCOPES
 
 #: so long a code or refresh token that comes a second time is still known for one
@@ -70,7 +70,8 @@ async def list_apps(connection: Connection) -> list[App]:
 
 
 async def forget_old(connection: Connection, *, now: datetime) -> None:
-    """Drop logins, sessions and refresh tokens that decide nothing any more, ten thousand rows at a time."""
+    """Drop logins, sessions and refresh tokens that decide nothing any more, some rows at a time."""
+    await queries.forget_unanswered(connection, before=now - PAGE_LIFE - PAGE_LIFE)
     await queries.forget_logins(connection, before=now - MEMORY)
     await queries.forget_refresh(connection, before=now - IDLE - MEMORY)
     await queries.forget_sessions(connection, before=now - IDLE - MEMORY)

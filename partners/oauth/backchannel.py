@@ -5,6 +5,7 @@ Asking is POST /oauth2/bc-authorize; the token is fetched by polling. The member
 
 import secrets
 from datetime import datetime, timedelta
+from uuid import UUID
 
 from msgspec import Struct
 
@@ -14,7 +15,7 @@ from kernel.database import Connection
 from kernel.ids import new_id, to_wire
 from kernel.sender import NOBODY, Sender
 from kernel.vault import Vault, sha256
-from partners.oauth import backchannel_queries, backchannel_rules, queries, refresh_queries, rules
+from partners.oauth import backchannel_queries, backchannel_rules, grants, queries, refresh_queries, rules
 from partners.oauth.backchannel_queries import Backchannel
 from partners.oauth.backchannel_rules import INTERVAL_SECONDS
 from partners.oauth.client_authentication import REQUESTS_PER_MINUTE, authenticate_client, check_may_ask
@@ -100,6 +101,7 @@ async def _complete(
     if about not in (None, member.member_id):
         raise RequestRefused("invalid_authorization_details", "the quote is another member's")
     action, grant_id = await find_asked_grant(connection, form, client, now=now)
+    await _check_whose(connection, client, grant_id, member, now=now)
     purposes, data_kinds = uses_of([*scopes, *(str(d.__struct_config__.tag) for d in details)])
     return BackchannelDocument(
         scopes=scopes,
@@ -114,6 +116,17 @@ async def _complete(
         ui_locales=form.ui_locales,
         binding_message=form.binding_message,
     )
+
+
+async def _check_whose(
+    connection: Connection, client: Client, grant_id: UUID | None, member: MemberRef, *, now: datetime
+) -> None:
+    """A grant that is to be widened is this member's; the member would only be asked in vain."""
+    if grant_id is None:
+        return
+    grant = await grants.find_grant(connection, partner_id=client.partner_id, grant_id=grant_id, now=now)
+    if grant is None or grant.member != member:
+        raise RequestRefused("invalid_grant_id", "there is no such grant of this member")
 
 
 async def _keep(

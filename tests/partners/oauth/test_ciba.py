@@ -369,6 +369,19 @@ async def test_a_grant_may_be_widened_on_the_phone_and_keeps_its_id(counter: Cou
     assert widened.grant_id == issued.grant_id
 
 
+async def test_another_members_grant_is_not_widened(counter: Counter) -> None:
+    own = counter.flow.member
+    asked = await counter.ask()
+    await counter.approve(asked)
+    issued = good(await counter.poll(asked))
+    counter.flow.member = await another_member(counter.flow)
+    stranger = await open_counter(counter.flow, counter.partner_id)
+    changes = {"grant_management_action": "merge", "grant_id": issued.grant_id}
+    assert error_of(await stranger.try_ask(**changes)) == "invalid_grant_id"
+    counter.flow.member = own
+    assert isinstance(await counter.try_ask(**changes), RequestAccepted)
+
+
 async def test_a_grant_that_cannot_be_recorded_leaves_the_request_waiting(
     counter: Counter, connection: Connection
 ) -> None:
