@@ -2,6 +2,7 @@
 
 import httpx
 import pytest
+from phone import Phone, enrol_member, register_app
 
 from gateway.client import PartnerClient
 from gateway.runtime import Runtime
@@ -11,7 +12,6 @@ from partners.oauth.scopes import SCOPES
 from partners.registry import service as registry
 
 from .conftest import Register
-from .phone import Phone, enrol_member, register_app
 from .test_member_tokens import MemberClient, earn, hold, partner_id_of, told
 
 CIBA = "urn:openid:params:grant-type:ciba"

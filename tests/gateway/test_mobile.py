@@ -5,6 +5,7 @@ from typing import Any
 import httpx
 import pytest
 from msgspec import Struct
+from phone import Phone, enrol_member, register_app
 
 from gateway.app import ROUTES
 from gateway.client import PartnerClient
@@ -16,7 +17,6 @@ from partners.oauth import service as oauth
 from partners.oauth.scopes import SCOPES
 
 from .conftest import Register
-from .phone import Phone, enrol_member, register_app
 from .test_ciba_journey import introduce
 from .test_member_tokens import MemberClient, earn
 

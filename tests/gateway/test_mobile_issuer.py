@@ -10,6 +10,7 @@ import httpx
 import jwt
 import pytest
 from cryptography.hazmat.primitives.asymmetric import ec
+from phone import CALLBACK, LOOPBACK, Phone, enrol_member, read_answer, register_app
 
 from gateway.app import build_edge, build_litestar
 from gateway.client import PartnerClient
@@ -22,7 +23,6 @@ from partners.mobile import tokens
 from partners.mobile.rules import GRACE
 
 from .conftest import BASE_URL
-from .phone import CALLBACK, LOOPBACK, Phone, enrol_member, read_answer, register_app
 from .test_member_tokens import MemberClient
 
 TOKEN_PATH = "/mobile/oauth2/token"
@@ -119,8 +119,8 @@ async def test_the_pages_of_a_login_may_lead_to_the_app_alone(phone: Phone) -> N
 async def test_rfc_9207_a_member_who_leaves_is_told_to_the_app_with_iss(phone: Phone) -> None:
     page = (await phone.begin()).headers["location"]
     cookies: dict[str, str] = {}
-    await phone._visit("GET", page, cookies)
-    answered = await phone._visit("POST", f"{page}/consent", cookies, {"decision": "deny"})
+    await phone.visit("GET", page, cookies)
+    answered = await phone.visit("POST", f"{page}/consent", cookies, {"decision": "deny"})
     answer = read_answer(answered.headers["location"])
     assert (answer["error"], answer["state"]) == ("access_denied", "s-1")
     assert (await phone.http.get(page)).status_code == 404

@@ -27,6 +27,10 @@ LOOPBACK = "http://127.0.0.1:8766/callback"
 class Phone:
     """One phone: a key, a verifier for each login, and whatever tokens it has at the moment."""
 
+    origin = ORIGIN
+    #: the address it is returned to
+    callback = CALLBACK
+
     def __init__(self, http: httpx.AsyncClient, runtime: Runtime, app: App, member: Member) -> None:
         self.http, self.runtime, self.app, self.member = http, runtime, app, member
         self.key = ec.generate_private_key(ec.SECP256R1())
@@ -41,7 +45,7 @@ class Phone:
         claims = {
             "jti": secrets.token_urlsafe(16),
             "htm": method,
-            "htu": ORIGIN + path,
+            "htu": self.origin + path,
             "iat": int(self.now.timestamp()),
         }
         if token is not None:
@@ -53,7 +57,7 @@ class Phone:
     def query(self, **changes: Any) -> str:
         good = {
             "client_id": self.app.client_id,
-            "redirect_uri": CALLBACK,
+            "redirect_uri": self.callback,
             "response_type": "code",
             "code_challenge": b64(hashlib.sha256(self.verifier.encode()).digest()),
             "code_challenge_method": "S256",
@@ -71,15 +75,15 @@ class Phone:
         assert begun.status_code == 303, begun.text
         page = begun.headers["location"]
         cookies: dict[str, str] = {}
-        await self._visit("GET", page, cookies)
+        await self.visit("GET", page, cookies)
         form = {"login": self.member.login, "password": self.member.password}
-        assert (await self._visit("POST", f"{page}/password", cookies, form)).status_code == 303
-        shown = await self._visit("GET", page, cookies)
+        assert (await self.visit("POST", f"{page}/password", cookies, form)).status_code == 303
+        shown = await self.visit("GET", page, cookies)
         assert shown.status_code == 200
-        form = {"code": await self._message()}
-        answered = await self._visit("POST", f"{page}/code", cookies, form)
+        form = {"code": await self.read_message()}
+        answered = await self.visit("POST", f"{page}/code", cookies, form)
         assert answered.status_code == 303, answered.text
-        return read_answer(answered.headers["location"])["code"]
+        return read_answer(answered.headers["location"], self.origin)["code"]
 
     async def log_in(self, **changes: Any) -> None:
         answer = await self.exchange(await self.code(**changes))
@@ -91,7 +95,7 @@ class Phone:
             **{
                 "grant_type": "authorization_code",
                 "code": code,
-                "redirect_uri": CALLBACK,
+                "redirect_uri": self.callback,
                 "code_verifier": self.verifier,
                 **changes,
             }
@@ -118,19 +122,19 @@ class Phone:
             return await self.http.request(method, path, headers=headers)
         return await self.http.request(method, path, json=body, headers=headers)
 
-    async def _visit(
+    async def visit(
         self, method: str, path: str, cookies: dict[str, str], form: dict[str, str] | None = None
     ) -> httpx.Response:
         headers = {"cookie": "; ".join(f"{name}={text}" for name, text in cookies.items())} if cookies else {}
         if method == "POST":
-            headers |= {"origin": ORIGIN, "content-type": "application/x-www-form-urlencoded"}
+            headers |= {"origin": self.origin, "content-type": "application/x-www-form-urlencoded"}
         answer = await self.http.request(method, path, content=urlencode(form or {}), headers=headers)
         for header in answer.headers.get_list("set-cookie"):
             name, _, text = header.partition(";")[0].partition("=")
             cookies[name] = text.strip('"')
         return answer
 
-    async def _message(self) -> str:
+    async def read_message(self) -> str:
         async with transaction(self.runtime.pool) as connection:
             found = await list_messages(connection, login=self.member.login, vault=self.runtime.vault)
         assert found
@@ -157,12 +161,12 @@ async def enrol_member(runtime: Runtime) -> Member:
         return await enrol(connection, vault=runtime.vault, now=runtime.clock.now())
 
 
-def read_answer(url: str) -> dict[str, str]:
+def read_answer(url: str, origin: str = ORIGIN) -> dict[str, str]:
     """What the app finds in the address it is returned to."""
     parts = urlsplit(url)
     assert url.startswith((CALLBACK, LOOPBACK)), url
     found = {name: texts[0] for name, texts in parse_qs(parts.query, strict_parsing=True).items()}
-    assert found["iss"] == f"{ORIGIN}/mobile"
+    assert found["iss"] == f"{origin}/mobile"
     return found
 
 
