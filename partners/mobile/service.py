@@ -3,10 +3,12 @@
 from collections.abc import Sequence
 from datetime import datetime, timedelta
 
+import asyncpg
+
 from kernel import audit
 from kernel.audit import AuditRecord
 from kernel.database import Connection
-from kernel.errors import Absent, Unprocessable
+from kernel.errors import Absent, Conflict, Unprocessable
 from kernel.ids import new_id, to_wire
 from partners.mobile import queries
 from partners.mobile.model import App
@@ -15,6 +17,10 @@ from partners.mobile.scopes import MOBILE_SCOPES
 
 #: so long a code or refresh token that comes a second time is still known for one
 MEMORY = timedelta(days=1)
+
+
+class AppNameTaken(Conflict):
+    """There is an app of this name already."""
 
 
 class AppRedirectsMissing(Unprocessable):
@@ -44,7 +50,10 @@ async def register_app(
         scopes=sorted(scopes),
         status="active",
     )
-    await queries.insert_app(connection, app, now=now)
+    try:
+        await queries.insert_app(connection, app, now=now)
+    except asyncpg.UniqueViolationError:
+        raise AppNameTaken from None
     await _note(connection, app.client_id, "mobile.app_registered", actor=actor, now=now)
     return app
 

@@ -4,7 +4,6 @@ import argparse
 from typing import Any
 from uuid import uuid4
 
-import asyncpg
 import pytest
 
 from gateway.cli import phones
@@ -13,6 +12,7 @@ from gateway.runtime import Runtime
 from kernel.database import acquire
 from kernel.errors import Absent
 from partners.mobile.rules import AppRedirectInvalid
+from partners.mobile.service import AppNameTaken
 from partners.oauth.backchannel_rules import GRANT_TYPE
 
 URI = "com.example.bank:/callback"
@@ -46,7 +46,7 @@ async def test_an_app_is_registered_shown_and_switched_off(runtime: Runtime) -> 
         ("admin:maker", "mobile.app_registered"),
         ("admin:checker", "mobile.app_switched_off"),
     ]
-    with pytest.raises(asyncpg.UniqueViolationError):
+    with pytest.raises(AppNameTaken):
         await type_in(runtime, *words)
 
 
