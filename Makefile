@@ -2,11 +2,12 @@
 PYTHON ?= python3
 BIN    := .venv/bin
 STAMP  := .venv/installed
+NODE   := tests/clients/node_modules/.installed
 DATA   ?= var
 ORDERS ?=
 ONLY   ?=
 
-.PHONY: help demo serve test browser check bench fuzz faults soak clean lock docs
+.PHONY: help demo serve test browser clients check bench fuzz faults soak clean lock docs
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -33,6 +34,15 @@ test: $(STAMP) ## every test, on real PostgreSQL and Valkey
 
 browser: $(STAMP) ## the bank's pages in a real Chromium, which must be on PATH
 	BROWSER_NEEDED=1 $(BIN)/pytest -q tests/browser
+
+$(NODE): tests/clients/package.json tests/clients/package-lock.json
+	@command -v node >/dev/null && command -v npm >/dev/null || { \
+		echo "Node.js 18 or newer and npm are needed (Debian: apt-get install nodejs npm)" >&2; exit 1; }
+	cd tests/clients && npm ci --no-audit --no-fund --ignore-scripts
+	@touch $(NODE)
+
+clients: $(STAMP) $(NODE) ## clients from npm prove the authorization server (needs Node.js 18+ and npm)
+	$(BIN)/pytest -q tests/clients/by_*.py
 
 check: $(STAMP) ## lint, types, import contracts, generated documents
 	$(BIN)/ruff check .
@@ -63,5 +73,5 @@ lock: ## renew uv.lock and the hash-pinned exports (needs uv)
 	uv export --quiet --frozen --no-emit-project --no-header --no-dev --group bench -o requirements-bench.lock
 
 clean: ## remove what was built and the embedded data
-	rm -rf .venv $(DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	rm -rf .venv tests/clients/node_modules $(DATA) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
 	find . -name __pycache__ -type d -prune -exec rm -rf {} +

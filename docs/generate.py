@@ -1,7 +1,8 @@
-"""Writes the documents that the code itself decides: docs/errors.md and docs/configuration.md; `--check` only compares."""
+"""Writes the documents that the code itself decides: errors.md, configuration.md, api-ids.md; `--check` only compares."""
 
 import importlib
 import pkgutil
+import re
 import sys
 from pathlib import Path
 
@@ -9,6 +10,8 @@ import gateway
 import kernel
 import partners
 import points
+from gateway.api_ids import REGISTER, add_lines, find_api_id, new_lines, routes_with_level
+from gateway.app import ROUTES
 from kernel.errors import Refusal
 from kernel.problem import catalogue, status_of
 from kernel.settings import describe
@@ -70,10 +73,39 @@ def configuration() -> str:
     return "\n".join(lines) + "\n"
 
 
+def api_ids() -> str:
+    """Every API with its level and unified identifier."""
+    lines = [
+        "# API identifiers",
+        "",
+        "JR/T 0185-2020 gives every API a level (A1: products and services, A2: funds and accounts) and a unified identifier,",
+        "here with the sandbox's bank code; `/openapi.json` has both as `x-security-level` and `x-u-api-id`.",
+        "",
+        "| u_api_id | level | call | what it does |",
+        "|---|---|---|---|",
+    ]
+    lines += [
+        f"| `{api_id.written('000000')}` | {route.level} | `{route.method} {_plain(route.path)}` | {route.sentence} |"
+        for route in routes_with_level(ROUTES)
+        if (api_id := find_api_id(route.method, route.path)) is not None
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(path: str) -> str:
+    return re.sub(r"\{(\w+):\w+\}", r"{\1}", path)
+
+
 def main() -> int:
-    """Write both, or with `--check` say which is stale."""
+    """Write all, or with `--check` say which is stale."""
     stale = []
-    for name, text in (("errors.md", errors()), ("configuration.md", configuration())):
+    if new := new_lines(routes_with_level(ROUTES)):
+        if "--check" in sys.argv:
+            stale.append(REGISTER.name)
+        else:
+            add_lines(new)
+    documents = {"errors.md": errors(), "configuration.md": configuration(), "api-ids.md": api_ids()}
+    for name, text in documents.items():
         path = HERE / name
         if "--check" not in sys.argv:
             path.write_text(text, encoding="utf-8")

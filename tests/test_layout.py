@@ -13,6 +13,7 @@ SOURCES = sorted(
     path
     for folder in ("platform", "partners", "points", "tests", "bench", "docs")
     for path in (ROOT / folder).rglob("*.py")
+    if "node_modules" not in path.parts
 )
 
 
@@ -43,6 +44,13 @@ def test_every_exported_requirement_is_pinned_by_hash() -> None:
         assert requirements and all("--hash=sha256:" in block for block in requirements)
 
 
+def test_packages_from_npm_are_pinned_by_hash_and_no_registry_is_named() -> None:
+    lock = json.loads((ROOT / "tests" / "clients" / "package-lock.json").read_text(encoding="utf-8"))
+    packages = [package for name, package in lock["packages"].items() if name]
+    assert packages and all(package["integrity"].startswith("sha512-") for package in packages)
+    assert not any("resolved" in package for package in packages)
+
+
 def test_every_suppression_gives_its_reason() -> None:
     bare = re.compile(r"#\s*(type:\s*ignore(\[[\w\-, ]+\])?|noqa(:\s*[\w, ]+)?)\s*$", re.MULTILINE)
     offenders = [str(path) for path in SOURCES if bare.search(path.read_text(encoding="utf-8"))]
@@ -51,7 +59,8 @@ def test_every_suppression_gives_its_reason() -> None:
 
 def test_no_file_knows_the_machine_it_was_written_on() -> None:
     telling = re.compile("/" + "work/|" + r"\.\./" + "shared")
-    texts = [path for path in ROOT.rglob("*.md") if ".venv" not in path.parts] + SOURCES
+    installed = {".venv", "node_modules"}
+    texts = [path for path in ROOT.rglob("*.md") if installed.isdisjoint(path.parts)] + SOURCES
     assert [str(path) for path in texts if telling.search(path.read_text(encoding="utf-8"))] == []
 
 

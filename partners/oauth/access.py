@@ -156,6 +156,7 @@ class AccessVerifier:
             raise InvalidToken(reason="it was revoked")
         return Authenticated(
             caller=_caller_of(remembered, client),
+            client=client,
             proof_scope="" if proof is None else proof_scope(proof),
             proof_jti=None if proof is None else proof.jti,
             proof_expires_at=now + PROOF_MEMORY,

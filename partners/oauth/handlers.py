@@ -18,6 +18,7 @@ from partners.oauth import discovery, service
 from partners.oauth.grant_types import GRANTS
 from partners.oauth.keys import Signer
 from partners.oauth.model import Consent, TokenIssued, TokenRefused
+from partners.oauth.sm2_keys import Sm2Signer
 from partners.oauth.token import RESOURCE_PATH, TOKEN_PATH, request_token
 
 # RFC 6749 §5.1
@@ -42,6 +43,22 @@ class TokenError(Struct, frozen=True, kw_only=True):
 
     error: str
     error_description: str
+
+
+class Sm2KeyView(Struct, frozen=True, kw_only=True):
+    """A public key on the SM2 curve; coordinates in base64url, as in a JWK."""
+
+    serial_no: str
+    kty: str
+    crv: str
+    x: str
+    y: str
+
+
+class Sm2Keys(Struct, frozen=True, kw_only=True):
+    """The active key first, then those before it."""
+
+    keys: list[Sm2KeyView]
 
 
 class ConsentView(Struct, frozen=True, kw_only=True):
@@ -164,6 +181,13 @@ async def read_jwks(signer: NamedDependency[Signer]) -> Response[dict[str, Any]]
     return Response(signer.jwks(), headers=CACHEABLE)
 
 
+@get("/oauth2/sm2_keys", public=True)
+async def read_sm2_keys(sm2_signer: NamedDependency[Sm2Signer | None]) -> Response[Sm2Keys]:
+    """The public keys the bank signs answers with under TESSERA-SM2-WITH-SM3; none where the scheme is off."""
+    keys = [] if sm2_signer is None else sm2_signer.published
+    return Response(Sm2Keys(keys=[Sm2KeyView(**key) for key in keys]), headers=CACHEABLE)
+
+
 @get("/v1/members/{sub:str}", scope="members:read", level="A1", member_token=True)
 async def read_member(
     sub: FromPath[str],
@@ -226,6 +250,7 @@ routes = [
     read_server_metadata,
     read_resource_metadata,
     read_jwks,
+    read_sm2_keys,
     read_member,
     bind_customers,
 ]

@@ -74,6 +74,11 @@ class Signer:
         # RFC 7518 §3.4: R and S, 32 bytes each.
         return f"{signed}.{encode(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
 
+    def sign_bytes(self, data: bytes) -> bytes:
+        """The active key's signature over `data`, R and S of 32 bytes each (RFC 9421 §3.3.4)."""
+        r, s = decode_dss_signature(self._active.private.sign(data, ec.ECDSA(SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
+
     def verify(self, token: str, typ: str) -> dict[str, Any]:
         """The claims of a JWS this deployment signed as `typ`; JwsInvalid for any other. Claims are the caller's to judge."""
         jws = parse(token)

@@ -8,6 +8,7 @@ from msgspec import Meta, Struct, field
 
 from kernel.caller import Caller, MemberCaller, MemberRef
 from partners.oauth.details import AuthorizationDetail
+from partners.registry.model import Client
 
 TOKEN_SECONDS = 300
 
@@ -199,6 +200,8 @@ class Authenticated(Proved, frozen=True, kw_only=True):
     """A partner's app is asking."""
 
     caller: Caller
+    #: what is registered of the caller's app, as it was less than a second ago
+    client: Client
 
     @property
     def counted_as(self) -> str:

@@ -21,6 +21,8 @@ PartnerStatus = Literal[
 ]
 AppStatus = Literal["active", "inactive", "removed"]
 KeyStatus = Literal["pending", "active", "retiring", "revoked"]
+#: which signature the writes of level A2 must carry
+RequestSignature = Literal["optional", "fapi", "sm2"]
 TokenBinding = Literal["dpop", "certificate"]
 
 
@@ -132,6 +134,9 @@ class Client(Struct, frozen=True, kw_only=True):
     dpop_nonce_required: bool
     #: kid to public JWK, the usable ones only
     keys: dict[str, dict[str, Any]]
+    request_signature: RequestSignature = "fapi"
+    #: serial number to the point (x and y in hex) of the usable SM2 keys
+    sm2_keys: dict[str, str] = {}
     #: kid to public JWK of the key that waits for its first use, if one does
     pending: dict[str, dict[str, Any]] = {}
     #: where the app publishes its keys, if that is where they come from

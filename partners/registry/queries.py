@@ -105,7 +105,11 @@ FIND_CLIENT = """
 SELECT a.id AS app_id, a.partner_id, a.client_id, a.status AS app_status, p.status AS partner_status, p.epoch,
        a.scopes, a.rate_per_second, a.burst, a.dpop_nonce_required, a.redirect_uris, a.grant_types, a.jwks_uri, a.token_binding, a.certificate_subject,
        a.certificate_thumbprints, a.ip_allow::text[] AS ip_allow, j.fetched_at AS jwks_fetched_at,
-       coalesce(j.keys, '{}') || coalesce(k.usable, '{}') AS keys, coalesce(k.pending, '{}') AS pending
+       coalesce(j.keys, '{}') || coalesce(k.usable, '{}') AS keys, coalesce(k.pending, '{}') AS pending,
+       a.request_signature,
+       coalesce((SELECT jsonb_object_agg(m.serial_no, encode(m.x || m.y, 'hex'))
+                   FROM registry_sm2_key AS m
+                  WHERE m.app_id = a.id AND m.status = 'active'), '{}') AS sm2_keys
   FROM registry_app AS a
   JOIN registry_partner AS p ON p.id = a.partner_id
   LEFT JOIN registry_jwks AS j

@@ -14,7 +14,7 @@ from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.errors import Absent, Conflict
 from kernel.ids import new_id, to_wire
-from partners.registry import queries
+from partners.registry import queries, queries_signatures
 from partners.registry.model import (
     Agreement,
     App,
@@ -25,6 +25,7 @@ from partners.registry.model import (
     Partner,
     PartnerKind,
     PartnerStatus,
+    RequestSignature,
     Scene,
 )
 from partners.registry.rules import (
@@ -150,12 +151,13 @@ async def register_app(
     scopes: Sequence[str],
     rate_per_second: int = 200,
     burst: int = 400,
+    request_signature: RequestSignature = "fapi",
     dpop_nonce_required: bool = True,
     now: datetime,
 ) -> App:
     """A new app of the partner, with the strict policy unless told otherwise."""
     app_id = new_id(now)
-    return await queries.insert_app(
+    app = await queries.insert_app(
         connection,
         app_id=app_id,
         partner_id=partner_id,
@@ -166,6 +168,8 @@ async def register_app(
         dpop_nonce_required=dpop_nonce_required,
         now=now,
     )
+    await queries_signatures.move_request_signature(connection, app_id, request_signature)
+    return app
 
 
 async def find_app(connection: Connection, app_id: UUID) -> App:

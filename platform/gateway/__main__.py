@@ -23,6 +23,7 @@ from gateway.cli import (
     rewards,
     sandbox,
     serving,
+    signatures,
     signing_keys,
 )
 from kernel.errors import Refusal
@@ -37,6 +38,7 @@ COMMANDS = (
     migration,
     sandbox,
     admin,
+    signatures,
     books,
     jobs,
     members,

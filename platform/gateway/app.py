@@ -50,6 +50,7 @@ from partners.oauth.error_page import ErrorPages
 from partners.oauth.keys import Signer
 from partners.oauth.quote_terms import Quotes
 from partners.oauth.scopes import SCOPES
+from partners.oauth.sm2_keys import Sm2Signer
 from partners.offers.authorizing import OfferedQuotes
 
 ROUTES: list[Any] = [
@@ -112,7 +113,9 @@ def describe(runtime: Runtime) -> dict[str, Any]:
     """The OpenAPI document of the routes."""
     described = build_litestar(runtime, openapi=OpenAPIConfig(title="Tessera", version="1"))
     scopes = {name: sentence.en for name, sentence in SCOPES.items()}
-    return build_document(described, base_url=runtime.base_url, scopes=scopes)
+    return build_document(
+        described, base_url=runtime.base_url, scopes=scopes, bank_code=runtime.settings.bank_code
+    )
 
 
 def batch_paths(litestar: Litestar) -> frozenset[str]:
@@ -160,6 +163,9 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
     def bank() -> Bank:
         return runtime.bank
 
+    def sm2_signer() -> Sm2Signer | None:
+        return runtime.sm2_signer
+
     def settings() -> Settings:
         return runtime.settings
 
@@ -194,6 +200,7 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
         "vault": vault,
         "cursors": cursors,
         "signer": signer,
+        "sm2_signer": sm2_signer,
         "settings": settings,
         "base_url": base_url,
         "quotes": quotes,

@@ -19,6 +19,13 @@ import msgspec
 from msgspec import Struct
 
 from gateway.credentials import Credentials, SigningKey, base64url
+from partners.oauth.http_signature import (
+    REQUEST_TAG,
+    byte_sequence,
+    content_digest,
+    signature_base,
+    signature_parameters,
+)
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS = 60
@@ -26,6 +33,7 @@ RENEW_BEFORE_SECONDS = 30.0
 PAUSE_SECONDS = 0.1
 PAUSE_SECONDS_MAX = 5.0
 FAILURES_MAX = 3
+SIGNED_FIELDS = ("authorization", "dpop", "content-digest", "idempotency-key")
 
 #: nothing happened, or what happened is found again under the same key
 _RETRIED = frozenset((429, 502, 503, 504))
@@ -69,12 +77,14 @@ class PartnerClient:
         base_url: str | None = None,
         http: httpx.AsyncClient | None = None,
         deadline_seconds: float = 90.0,
+        sign_requests: bool = False,
     ) -> None:
         """`base_url` is where to connect, when that is not the address the platform is known by."""
         self.credentials = credentials
         self._address = (base_url or credentials.base_url).rstrip("/")
         self._http = http or httpx.AsyncClient(timeout=httpx.Timeout(30.0, connect=5.0))
         self._deadline_seconds = deadline_seconds
+        self._sign_requests = sign_requests
         self._key = SigningKey.read(credentials.private_jwk)
         # RFC 9449 §4.1: the key that binds the tokens is the client's own and need not be registered.
         self._proof_key = SigningKey.generate()
@@ -124,6 +134,8 @@ class PartnerClient:
                 token, token_hash = await self._current_token()
                 headers["authorization"] = f"DPoP {token}"
                 headers["dpop"] = self.make_proof(method, path, token_hash=token_hash)
+                if self._sign_requests:
+                    headers |= self.sign_request(method, path, headers, body)
                 answer = await self._exchange(method, path, headers, body)
             except httpx.TransportError as gone:
                 fault = f"{type(gone).__name__}: {gone}"
@@ -169,6 +181,22 @@ class PartnerClient:
             "exp": now + ASSERTION_SECONDS,
         }
         return self._key.sign({"typ": "JWT", "alg": "ES256", "kid": self.credentials.kid}, claims)
+
+    def sign_request(self, method: str, path: str, headers: dict[str, str], body: bytes) -> dict[str, str]:
+        """The headers that sign a request with the registered key (RFC 9421, FAPI 2.0 HTTP Signatures)."""
+        digest = {"content-digest": content_digest(body)} if body else {}
+        fields = headers | digest
+        covered = [name for name in SIGNED_FIELDS if name in fields]
+        lines = [('"@method"', method), ('"@target-uri"', self.credentials.base_url + path)]
+        lines += [(f'"{name}"', fields[name]) for name in covered]
+        parameters: dict[str, str | int] = {
+            "created": int(time.time()),
+            "keyid": self.credentials.kid,
+            "tag": REQUEST_TAG,
+        }
+        signature = byte_sequence(self._key.sign_bytes(signature_base(lines, parameters)))
+        written = signature_parameters([name for name, _ in lines], parameters)
+        return digest | {"signature-input": f"app={written}", "signature": f"app={signature}"}
 
     async def token(self) -> str:
         """The access token in use, renewed if need be."""

@@ -76,8 +76,12 @@ class SigningKey:
     def sign(self, header: dict[str, Any], claims: dict[str, Any]) -> str:
         """RFC 7515 §7.1, with the fixed-length signature of RFC 7518 §3.4."""
         signed = f"{base64url(msgspec.json.encode(header))}.{base64url(msgspec.json.encode(claims))}"
-        r, s = decode_dss_signature(self._key.sign(signed.encode(), ec.ECDSA(SHA256())))
-        return f"{signed}.{base64url(r.to_bytes(32, 'big') + s.to_bytes(32, 'big'))}"
+        return f"{signed}.{base64url(self.sign_bytes(signed.encode()))}"
+
+    def sign_bytes(self, data: bytes) -> bytes:
+        """The signature over `data`, R and S of 32 bytes each."""
+        r, s = decode_dss_signature(self._key.sign(data, ec.ECDSA(SHA256())))
+        return r.to_bytes(32, "big") + s.to_bytes(32, "big")
 
 
 def base64url(data: bytes) -> str:

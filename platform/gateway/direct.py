@@ -25,6 +25,7 @@ from gateway.problems import Answer, InternalError, ValueNotStorable, render
 from gateway.requests import Passage
 from gateway.runtime import Runtime
 from gateway.scopes import check_scope
+from gateway.signing import check_signed
 from gateway.tokens import TokenDesk
 from gateway.unit_of_work import Desk, Work, keyed_request
 from kernel.database import AWAY, DatabaseBusy
@@ -118,6 +119,7 @@ class DirectRoutes:
                     return None
                 scope["path_template"] = route.label
                 return await self._read(route, named, passage)
+            check_signed(passage, route.handler.opt, "POST")
             if route.decoder is not None and (passage.body or not route.bare):
                 data = route.decoder.decode(passage.body)
                 if route.reads:

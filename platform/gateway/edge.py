@@ -1,7 +1,7 @@
 """The edge: what happens to every request before a route is looked up, and to every answer on its way out.
 
-In this order: request id, proof of who is asking, quota, one-time proof, body within bounds and in time: of a stranger
-not a byte is kept. It stands
+In this order: request id, proof of who is asking, quota, one-time proof, body within bounds and in time (of a stranger
+not a byte is kept), signatures over all of it. It stands
 outside Litestar's router so that requests to unknown routes are identified and counted too. The scope guard, which
 denies by default, is inside: gateway/scopes.py.
 """
@@ -22,6 +22,7 @@ from gateway.problems import BodyTooLarge, InternalError, RequestMalformed, rend
 from gateway.replays import ReadProofs
 from gateway.requests import Fields, OneTimeProof, Passage, read_fields
 from gateway.runtime import Runtime
+from gateway.signing import Signing
 from kernel.database import AWAY, DatabaseBusy, transaction
 from kernel.errors import Exhausted, Refusal, Unavailable
 from kernel.ids import new_id, to_wire
@@ -78,6 +79,7 @@ class Edge:
         self._app = app
         self.runtime = runtime
         self._batch_paths = batch_paths
+        self._signing = Signing(runtime)
         self._read_proofs = ReadProofs(runtime)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -89,12 +91,13 @@ class Edge:
         passage = Passage(request_id=to_wire("req", new_id(now)), base_url=self.runtime.base_url, now=now)
         passage.enter(scope)
         fields = read_fields(scope["headers"])
-        exit_ = _Exit(send, passage, _interaction_id(fields), self._spend)
+        exit_ = _Exit(send, passage, _interaction_id(fields), self._spend, self._signing)
         try:
             passage.sender = self.runtime.proxies.sender_of(scope, now)
             await self._identify(scope, fields, passage, exit_)
             if scope["method"] not in READS or fields.announces_body:
                 passage.body = await self._body_in_time(scope, fields, receive)
+            await self._check_signature(scope, passage)
             if scope["path"].startswith(OAUTH_PREFIX) and scope["method"] == "POST":
                 # Outside any transaction, before one begins: the client's keys may have to be fetched.
                 await self.runtime.client_keys.prepare(passage.body, now=now)
@@ -178,7 +181,7 @@ class Edge:
             passage.member = proved.member
         else:
             proved = await self.runtime.verifier.authenticate(**asked, sender=passage.sender)
-            passage.caller = proved.caller
+            passage.caller, passage.client = proved.caller, proved.client
         read = scope["method"] in READS
         limit = Limit(name="read" if read else "write", per_second=proved.rate_per_second, burst=proved.burst)
         await self._count(proved.counted_as, limit, exit_)
@@ -196,6 +199,12 @@ class Edge:
         else:
             # The proof of a write is used up in the write's own transaction: gateway/unit_of_work.py.
             passage.proof = proof
+
+    async def _check_signature(self, scope: Scope, passage: Passage) -> None:
+        await self._signing.check(scope, passage)
+        if passage.nonce is not None and scope["method"] in READS:
+            nonce, passage.nonce = passage.nonce, None
+            await self._read_proofs.use_up(nonce, passage.now)
 
     def _check_nonce(self, proved: Proved, now: datetime, *, read: bool) -> None:
         """RFC 9449 §9: the writes of an app that must have one; §4.3 step 10: whatever was sent must be right.
@@ -234,11 +243,14 @@ class _Exit:
         passage: Passage,
         interaction_id: bytes | None,
         spend: Callable[[OneTimeProof], Awaitable[None]],
+        signing: Signing,
     ) -> None:
         self._send = send
         self._passage = passage
         self._interaction_id = interaction_id
         self._spend = spend
+        self._signing = signing
+        self._unsigned: Message | None = None
         self.verdict: Verdict | None = None
         #: the nonce to be used from now on
         self.nonce: str | None = None
@@ -247,8 +259,9 @@ class _Exit:
     async def __call__(self, message: Message) -> None:
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            if self._passage.proof is not None and self.status < 500:
-                await self._spend(self._passage.proof)
+            if self.status < 500:
+                for proof in self._passage.once:
+                    await self._spend(proof)
             headers: list[tuple[bytes, bytes]] = list(message.get("headers", []))
             present = {name.lower() for name, _ in headers}
             if present.isdisjoint(SECURITY_NAMES):
@@ -263,6 +276,13 @@ class _Exit:
             if self.nonce is not None:
                 headers.append((b"dpop-nonce", self.nonce.encode()))
             message = {**message, "headers": headers}
+            if self._passage.signed is not None:
+                self._unsigned = message  # until its body is known
+                return
+        elif self._unsigned is not None:
+            start, self._unsigned = self._unsigned, None
+            start, message = await self._signing.answer(self._passage, start, message)
+            await self._send(start)
         await self._send(message)
 
     async def refuse(self, refusal: Refusal) -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 from litestar import Litestar
 
+from gateway.api_ids import find_api_id
 from gateway.openapi_oauth import finish_oauth, mobile_scheme
 from kernel.pages import LIMIT_MAX
 
@@ -66,6 +67,11 @@ PROOF = {
     "schema": {"type": "string"},
 }
 
+#: not as parameters: what they hold depends on everything else in the request, no generator could make them up
+SIGNATURES = {
+    "fapi": "RFC 9421 with the tag fapi-2-request: Content-Digest, Signature-Input, Signature.",
+    "sm2": "TESSERA-SM2-WITH-SM3: Tessera-Signature.",
+}
 
 INTRODUCTION = (
     "A bank's open partner platform: points, membership tiers and instalments in partners' own scenes. "
@@ -90,7 +96,9 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
 )
 
 
-def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str]) -> dict[str, Any]:
+def build_document(
+    litestar: Litestar, *, base_url: str, scopes: dict[str, str], bank_code: str
+) -> dict[str, Any]:
     """The finished document."""
     document: dict[str, Any] = litestar.openapi_schema.to_schema()
     document["servers"] = [{"url": base_url}]
@@ -129,6 +137,7 @@ def build_document(litestar: Litestar, *, base_url: str, scopes: dict[str, str])
             handler = handlers[method, path]
             _describe_operation(operation, handler, path)
             _finish_operation(operation, handler.opt)
+            _identify(operation, handler.opt, method=method, path=path, bank_code=bank_code)
     finish_oauth(document["paths"], PROOF)
     names = {name: _short(name) for name in components["schemas"]}
     components["schemas"] = {names[name]: schema for name, schema in components["schemas"].items()}
@@ -192,6 +201,19 @@ def _finish_operation(operation: dict[str, Any], opt: dict[str, Any]) -> None:
         parameters.append(PROOF)
     if opt.get("idempotent") is True:
         parameters.append(IDEMPOTENCY_KEY)
+
+
+def _identify(
+    operation: dict[str, Any], opt: dict[str, Any], *, method: str, path: str, bank_code: str
+) -> None:
+    """JR/T 0185: level and unified identifier; a write of A2 may have to be signed."""
+    api_id = find_api_id(method, path)
+    if "level" not in opt or api_id is None:
+        return
+    operation["x-security-level"] = opt["level"]
+    operation["x-u-api-id"] = api_id.written(bank_code)
+    if opt["level"] == "A2" and method != "get":
+        operation["x-request-signature"] = SIGNATURES
 
 
 def _short(name: str) -> str:

@@ -18,7 +18,6 @@ from gateway.requests import OneTimeProof
 from gateway.runtime import Runtime
 from kernel.database import transaction
 from kernel.one_time import id_hash, use_each_once
-from partners.oauth.access import InvalidDpopProof
 
 # KEYS the identifiers. ARGV[1]: seconds to remember them. Answers 1 for each that is seen for the first time; of two
 # equal ones in a batch that is the earlier.
@@ -57,7 +56,7 @@ class ReadProofs:
             seconds=math.ceil((proof.expires_at - now).total_seconds()),
         )
         if not await self._batcher.submit(asked):
-            raise InvalidDpopProof(reason="it was used before")
+            raise proof.used_before()
 
     async def _use_up_each(self, asked: Sequence[_Asked], _alone: bool) -> list[bool]:
         keys = [b"proof:" + one.id_hash for one in asked]

@@ -13,6 +13,7 @@ from gateway.client_keys import ClientKeys
 from gateway.limits import Limiter
 from gateway.proxies import Proxies
 from gateway.writer import LedgerWriter
+from kernel.aside import Aside
 from kernel.clock import DatabaseClock
 from kernel.database import AWAY, Connection, Pool, acquire, open_pool, tell_time, transaction
 from kernel.errors import Refusal
@@ -30,6 +31,7 @@ from partners.oauth.keys import Signer, load_signer
 from partners.oauth.nonce import Nonces
 from partners.oauth.revocations import RevocationList
 from partners.oauth.service import PairwiseSubjects
+from partners.oauth.sm2_keys import Sm2Signer, load_sm2_signer
 from partners.registry.directory import AppDirectory
 from partners.registry.jwks import KeyFetcher
 
@@ -46,6 +48,7 @@ class Runtime:
     clock: DatabaseClock
     vault: Vault
     signer: Signer
+    sm2_signer: Sm2Signer | None
     directory: AppDirectory
     verifier: AccessVerifier
     bank: Bank
@@ -56,11 +59,12 @@ class Runtime:
     client_keys: ClientKeys
     proxies: Proxies
     writer: LedgerWriter
+    aside: Aside
     cursors: CursorSeal
+    nonces: Nonces
     #: None until the bank joins its messaging: members then have no codes sent
     code_sender: CodeSender | None
     passwords: PasswordDesk
-    nonces: Nonces
 
     def __init__(self, settings: Settings) -> None:
         assert settings.database_url and settings.redis_url and settings.master_keys and settings.base_url
@@ -76,9 +80,9 @@ class Runtime:
         assert settings.database_url and settings.redis_url and settings.master_keys
         self.vault = Vault(settings.master_keys.reveal())
         self.cursors = CursorSeal(self.vault.key("cursor"))
+        self.nonces = Nonces(self.vault.key("dpop-nonce"))
         self.code_sender = SandboxSender(self.vault) if settings.mode == "sandbox" else None
         self.passwords = PasswordDesk()
-        self.nonces = Nonces(self.vault.key("dpop-nonce"))
         self.pool = await open_pool(
             settings.database_url.reveal(),
             size=settings.pool_size,
@@ -93,6 +97,9 @@ class Runtime:
                 self.signer = await load_signer(
                     connection, vault=self.vault, issuer=self.base_url, now=self.clock.now()
                 )
+                self.sm2_signer = await load_sm2_signer(connection, vault=self.vault, now=self.clock.now())
+            if self.sm2_signer is None:
+                log.warning("sm2_off", reason="no OpenSSL 3 with SM2 on this system")
             self.subjects = PairwiseSubjects()
             self.directory = AppDirectory(self.pool)
             fetches = open_client()
@@ -119,6 +126,7 @@ class Runtime:
                 livemode=settings.mode == "live",
             )
             self.member_verifier = MemberVerifier(bank=self.bank, pool=self.pool)
+            self.aside = Aside()
             self.limiter = Limiter(self.redis, share=1 / settings.workers)
             self.writer = LedgerWriter(self.pool, vault=self.vault, subjects=self.subjects)
             keeper = asyncio.create_task(self._keep_time(), name="clock")
@@ -126,6 +134,7 @@ class Runtime:
                 yield
             finally:
                 await self.writer.close()
+                self.aside.close()
                 await fetches.aclose()
                 keeper.cancel()
                 with contextlib.suppress(asyncio.CancelledError):

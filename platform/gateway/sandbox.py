@@ -53,6 +53,8 @@ SHOP_LEVELS: tuple[ShopLevel, ...] = ("iron", "bronze", "silver", "gold")
 #: the first ones again, so that equals can be compared
 EXTRA_MEMBERS = 4
 YEARS = 5
+#: the partner that has a second app with every policy on
+STRICT: Scene = "ecommerce"
 RATE_PER_SECOND = 5_000
 BURST = 10_000
 
@@ -138,10 +140,6 @@ PARTNERS = (
 )
 
 
-#: whose second app has the strict policy
-STRICT: Scene = "ecommerce"
-
-
 class _Member(Struct, frozen=True, kw_only=True):
     """A sandbox member before any partner has a name for it."""
 
@@ -165,9 +163,9 @@ def partner_file(data_dir: Path, slug: str) -> Path:
     return data_dir / "sandbox" / "partners" / f"{slug}.json"
 
 
-def strict_file(data_dir: Path) -> Path:
+def strict_file(data_dir: Path, slug: str) -> Path:
     """The partner file of the app that is held to everything."""
-    return data_dir / "sandbox" / "strict" / f"{STRICT}.json"
+    return data_dir / "sandbox" / "strict" / f"{slug}.json"
 
 
 async def seed(
@@ -197,7 +195,8 @@ async def seed(
         )
         _write(partner_file(data_dir, partner.slug), credentials)
         if partner.slug == STRICT:
-            _write(strict_file(data_dir), await _add_strict_app(connection, partner, credentials, now=now))
+            strict = await _add_strict_app(connection, partner, credentials, now=now)
+            _write(strict_file(data_dir, partner.slug), strict)
     if not any(partner.slug in known for partner in PARTNERS):
         _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
         known_members = [(member.ref, member.bank_level, member.shop_level) for member in members]
@@ -288,6 +287,7 @@ async def _add_app(
         scopes=partner.scopes,
         rate_per_second=RATE_PER_SECOND,
         burst=BURST,
+        request_signature="fapi" if strict else "optional",
         dpop_nonce_required=strict,
         now=now,
     )
@@ -356,7 +356,10 @@ async def _introduce(
 
 
 def _readdress_files(data_dir: Path, *, base_url: str, issuer: str) -> None:
-    for path in (*(partner_file(data_dir, partner.slug) for partner in PARTNERS), strict_file(data_dir)):
+    for path in (
+        *(partner_file(data_dir, partner.slug) for partner in PARTNERS),
+        strict_file(data_dir, STRICT),
+    ):
         if not path.exists():
             log.warning("partner_file_missing", path=str(path), remedy="tessera sandbox reset")
             continue

@@ -12,6 +12,7 @@ from litestar.middleware import ASGIMiddleware
 from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.requests import Passage
+from gateway.signing import check_signed
 from kernel.caller import Caller, InsufficientScope, MemberCaller
 from kernel.errors import Forbidden
 from partners.oauth.access import TokenMissing
@@ -53,6 +54,7 @@ class ScopeGuard(ASGIMiddleware):
 
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         if scope["method"] != "OPTIONS":  # type: ignore[typeddict-item]  # only http scopes come here
-            passage = Passage.of(scope)
-            check_scope(passage.caller, scope["route_handler"].opt, passage.member)
+            passage, opt = Passage.of(scope), scope["route_handler"].opt
+            check_scope(passage.caller, opt, passage.member)
+            check_signed(passage, opt, scope["method"])  # type: ignore[typeddict-item]  # as above
         await next_app(scope, receive, send)

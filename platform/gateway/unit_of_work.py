@@ -34,7 +34,6 @@ from kernel.database import (
 from kernel.errors import Refusal
 from kernel.one_time import use_once
 from kernel.together import I, Kind, O, Writer
-from partners.oauth.access import InvalidDpopProof
 
 log = structlog.get_logger("unit_of_work")
 
@@ -63,17 +62,19 @@ class Work:
             # asyncpg's own transaction, so that services may nest savepoints in it
             self._begun = self._connection.transaction()
             await self._begun.start()
-            proof, self._passage.proof = self._passage.proof, None
-            if proof is not None:
-                await self._use_up(self._connection, proof)
+            once = self._passage.once
+            self._passage.proof = self._passage.nonce = None
+            if once:
+                await self._use_up(self._connection, once)
         return self._connection
 
-    async def _use_up(self, connection: Connection, proof: OneTimeProof) -> None:
+    async def _use_up(self, connection: Connection, once: list[OneTimeProof]) -> None:
         # In the write's own transaction, so that a forgotten proof means a forgotten write.
-        if not await use_once(
-            connection, scope=proof.scope, identifier=proof.jti, expires_at=proof.expires_at
-        ):
-            raise InvalidDpopProof(reason="it was used before")
+        for proof in once:
+            if not await use_once(
+                connection, scope=proof.scope, identifier=proof.jti, expires_at=proof.expires_at
+            ):
+                raise proof.used_before()
         await connection.execute("SAVEPOINT request")
         self._saved = True
 
@@ -204,10 +205,12 @@ class Desk:
         """Have `item` posted with whatever else is waiting."""
         assert self._passage.caller is not None, "the scope guard lets nobody else in"
         # From here on it is the writer's to use up, whatever becomes of the item.
-        proof, self._passage.proof = self._passage.proof, None
+        proof, nonce = self._passage.proof, self._passage.nonce
+        self._passage.proof = self._passage.nonce = None
         errand = Errand(
             caller=self._passage.caller,
             proof=proof,
+            nonce=nonce,
             request=self._request,
             status=self._status,
             now=self._passage.now,

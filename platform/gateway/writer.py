@@ -32,7 +32,6 @@ from kernel.idempotency import (
 from kernel.one_time import id_hash, use_each_once
 from kernel.together import Asked, Kind
 from kernel.vault import Vault
-from partners.oauth.access import InvalidDpopProof
 from partners.oauth.grants import GrantEnded, list_ended
 
 I = TypeVar("I")  # what is asked
@@ -44,12 +43,19 @@ class Errand(Struct, frozen=True, kw_only=True):
 
     caller: Caller
     proof: OneTimeProof | None
+    #: of the request's signature, if it has one
+    nonce: OneTimeProof | None = None
     request: KeyedRequest
     #: of the answer, if it is not refused
     status: int
     #: the moment of the request
     now: datetime
     item: Any
+
+    @property
+    def once(self) -> list[OneTimeProof]:
+        """What is to be used up with it."""
+        return [one for one in (self.proof, self.nonce) if one is not None]
 
 
 class Answered(Struct, frozen=True, kw_only=True):
@@ -101,7 +107,7 @@ class LedgerWriter:
 
     async def _use_up(self, errands: Sequence[Errand]) -> None:
         """The proof of a write that failed stays used, although its transaction is gone."""
-        proofs = {_hash(e.proof): e.proof.expires_at for e in errands if e.proof is not None}
+        proofs = {_hash(proof): proof.expires_at for errand in errands for proof in errand.once}
         async with transaction(self._pool) as connection:
             await use_each_once(connection, proofs)
 
@@ -138,21 +144,16 @@ class _Batch:
 
     async def _use_up_proofs(self) -> None:
         """RFC 9449 §11.1: whoever comes second with a proof is refused, in this batch or in another."""
-        hashes: dict[int, bytes] = {}
-        proofs: dict[bytes, datetime] = {}
+        first: dict[bytes, tuple[int, OneTimeProof]] = {}
         for place, errand in enumerate(self._errands):
-            if errand.proof is None:
-                continue
-            hashed = _hash(errand.proof)
-            if hashed in proofs:
-                self._outcomes[place] = InvalidDpopProof(reason="it was used before")
-            else:
-                hashes[place] = hashed
-                proofs[hashed] = errand.proof.expires_at
-        fresh = await use_each_once(self._connection, proofs)
-        for place, hashed in hashes.items():
+            for proof in errand.once:
+                if first.setdefault(_hash(proof), (place, proof))[0] != place:
+                    self._outcomes[place] = proof.used_before()
+        expiries = {hashed: proof.expires_at for hashed, (_, proof) in first.items()}
+        fresh = await use_each_once(self._connection, expiries)
+        for hashed, (place, proof) in first.items():
             if hashed not in fresh:
-                self._outcomes[place] = InvalidDpopProof(reason="it was used before")
+                self._outcomes[place] = proof.used_before()
 
     async def _refuse_ended(self) -> None:
         """On a grant that was withdrawn before this transaction began nothing is done any more, nor told again."""
@@ -238,8 +239,8 @@ class _Batch:
                 self._outcomes[place] = self._aside(place)
 
     def _aside(self, place: int) -> GoAlone:
-        """The errand without its proof, which this transaction has used up for it."""
-        return GoAlone(replace(self._errands[place], proof=None))
+        """The errand without its proofs, which this transaction has used up for it."""
+        return GoAlone(replace(self._errands[place], proof=None, nonce=None))
 
 
 def _poster(writer: LedgerWriter, kind: Kind[Any, Any]) -> Callable[[Sequence[Errand], bool], Any]:

@@ -75,6 +75,13 @@ class Settings(Struct, frozen=True, kw_only=True):
             "cursors derive from it. Required in live mode; generated under `DATA_DIR/secrets` in sandbox mode."
         ),
     ] = None
+    bank_code: Annotated[
+        str,
+        Meta(pattern="^[0-9A-Z]{6}$"),
+        _described(
+            "Six characters of the bank's code (JR/T 0124), part of every API identifier; the default is the sandbox's."
+        ),
+    ] = "000000"
     workers: Annotated[int, Meta(ge=1, le=64), _described("HTTP worker processes of `tessera serve`.")] = 1
     pool_size: Annotated[int, Meta(ge=2, le=100), _described("Database connections of each process.")] = 8
     body_limit_bytes: Annotated[

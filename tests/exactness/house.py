@@ -33,6 +33,7 @@ from partners.oauth.model import Authenticated
 from partners.oauth.scopes import SCOPES
 from partners.oauth.service import grant_consent, subject_for
 from partners.registry import service as registry
+from partners.registry.model import Client
 from points.membership.service import enrol_members
 
 T = TypeVar("T")
@@ -78,8 +79,24 @@ class Believer:
     ) -> Authenticated:
         """The seam at which partners.oauth.access is joined."""
         (name,) = authorization
+        caller = self.callers[name]
+        client = Client(
+            app_id=caller.app_id,
+            partner_id=caller.partner_id,
+            client_id=name,
+            app_status="active",
+            partner_status="live",
+            epoch=1,
+            scopes=sorted(caller.scopes),
+            rate_per_second=1_000_000,
+            burst=1_000_000,
+            keys={},
+            dpop_nonce_required=False,
+            request_signature="optional",
+        )
         return Authenticated(
-            caller=self.callers[name],
+            caller=caller,
+            client=client,
             proof_scope=name,
             proof_jti=uuid4().hex,
             proof_expires_at=now + timedelta(seconds=60),

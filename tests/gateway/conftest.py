@@ -18,6 +18,7 @@ from kernel.settings import Secret, Settings
 from kernel.vault import generate_ring
 from partners.oauth.scopes import SCOPES
 from partners.registry import service as registry
+from partners.registry.model import RequestSignature
 
 logs.configure("error")
 
@@ -62,7 +63,12 @@ class Register(Protocol):
     """Registers a live partner with one app and one key."""
 
     async def __call__(
-        self, *scopes: str, per_second: int = 1_000, burst: int = 5_000, strict: bool = False
+        self,
+        *scopes: str,
+        per_second: int = 1_000,
+        burst: int = 5_000,
+        strict: bool = False,
+        request_signature: RequestSignature = "optional",
     ) -> PartnerClient: ...
 
 
@@ -71,10 +77,15 @@ def register(runtime: Runtime, http: httpx.AsyncClient) -> Register:
     """Partners as many as a test wants."""
 
     async def register(
-        *scopes: str, per_second: int = 1_000, burst: int = 5_000, strict: bool = False
+        *scopes: str,
+        per_second: int = 1_000,
+        burst: int = 5_000,
+        strict: bool = False,
+        request_signature: RequestSignature = "optional",
     ) -> PartnerClient:
-        credentials = await _register(runtime, list(scopes), per_second, burst, strict)
-        return PartnerClient(credentials, http=http, deadline_seconds=5.0)
+        credentials = await _register(runtime, list(scopes), per_second, burst, strict, request_signature)
+        signs = request_signature == "fapi"
+        return PartnerClient(credentials, http=http, deadline_seconds=5.0, sign_requests=signs)
 
     return register
 
@@ -85,8 +96,19 @@ async def partner(register: Register) -> PartnerClient:
     return await register(*sorted(SCOPES))
 
 
+@pytest.fixture
+async def strict_partner(register: Register) -> PartnerClient:
+    """A partner that must sign its writes; nonces are a matter of their own."""
+    return await register(*sorted(SCOPES), request_signature="fapi")
+
+
 async def _register(
-    runtime: Runtime, scopes: list[str], per_second: int, burst: int, strict: bool
+    runtime: Runtime,
+    scopes: list[str],
+    per_second: int,
+    burst: int,
+    strict: bool,
+    request_signature: RequestSignature,
 ) -> Credentials:
     key = SigningKey.generate()
     now = runtime.clock.now()
@@ -108,6 +130,7 @@ async def _register(
             rate_per_second=per_second,
             burst=burst,
             dpop_nonce_required=strict,
+            request_signature=request_signature,
             now=now,
         )
         await registry.add_key(

@@ -92,6 +92,24 @@ async def test_the_files_are_their_owners_alone(seeded: Connection, data_dir: Pa
     assert {path.stat().st_mode & 0o777 for path in folder.iterdir()} == {0o600}
 
 
+async def test_one_partner_has_a_second_app_with_every_policy_on(seeded: Connection, data_dir: Path) -> None:
+    easy = read_credentials(sandbox.partner_file(data_dir, "ecommerce"))
+    strict = read_credentials(sandbox.strict_file(data_dir, "ecommerce"))
+    clients = [await registry.find_client(seeded, one.client_id) for one in (easy, strict)]
+
+    assert clients[0] is not None and clients[1] is not None
+    assert clients[0].partner_id == clients[1].partner_id
+    assert [client.request_signature for client in clients if client] == ["optional", "fapi"]
+    assert easy.private_jwk != strict.private_jwk
+    assert (easy.members, easy.scopes, easy.issuer) == (strict.members, strict.scopes, strict.issuer)
+    path = sandbox.strict_file(data_dir, "ecommerce")
+    assert (path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o077) == (0o600, 0)
+    for slug in SLUGS[1:]:
+        credentials = read_credentials(sandbox.partner_file(data_dir, slug))
+        client = await registry.find_client(seeded, credentials.client_id)
+        assert client is not None and client.request_signature == "optional"
+
+
 async def test_two_of_the_banks_staff_can_approve_for_each_other(seeded: Connection, data_dir: Path) -> None:
     path = sandbox.admin_file(data_dir)
     admins = msgspec.json.decode(path.read_bytes(), type=list[NewAdmin])

@@ -6,7 +6,7 @@ from typing import Any, cast
 
 import httpx
 import pytest
-from litestar import Litestar, get
+from litestar import Litestar, Response, get
 from litestar.di import NamedDependency, Provide
 from litestar.params import FromPath
 from litestar.response import Stream
@@ -68,6 +68,46 @@ async def test_a_stream_is_sent_as_it_is_read(runtime: Runtime, pieces: int, exp
         answer = await asyncio.wait_for(reader.get(f"/streams/{pieces}"), 5)
 
     assert (answer.status_code, answer.content) == (200, expected)
+
+
+@get("/moved", public=True)
+async def moved(connection: NamedDependency[Connection]) -> Response[str]:
+    """A read that writes, and answers with nothing but an address; the answer names its transaction."""
+    transaction_id = await connection.fetchval("SELECT pg_current_xact_id()::text")
+    return Response("", status_code=303, headers={"location": "/elsewhere", "transaction": transaction_id})
+
+
+async def test_a_redirect_leaves_after_its_commit(runtime: Runtime) -> None:
+    states: list[str] = []
+
+    async def send(message: dict[str, Any]) -> None:
+        if message["type"] == "http.response.start":
+            transaction_id = dict(message["headers"])[b"transaction"].decode()
+            async with runtime.pool.acquire() as connection:
+                states.append(
+                    await connection.fetchval("SELECT pg_xact_status($1::text::xid8)", transaction_id)
+                )
+
+    application = Litestar(
+        [moved],
+        dependencies={"connection": Provide(provide_connection)},
+        middleware=[UnitOfWork(runtime)],
+        openapi_config=None,
+    )
+    edge = Edge(cast(Any, application), runtime, batch_paths=frozenset())
+    scope: dict[str, Any] = {
+        "type": "http",
+        "method": "GET",
+        "path": "/moved",
+        "raw_path": b"/moved",
+        "query_string": b"",
+        "headers": [],
+        "client": None,
+    }
+
+    await edge(cast(Any, scope), _no_body, cast(Any, send))
+
+    assert states == ["committed"]
 
 
 async def test_the_body_of_a_stranger_is_not_read(http: httpx.AsyncClient) -> None:

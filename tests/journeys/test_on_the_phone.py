@@ -12,13 +12,12 @@ import requests
 from phone import LOOPBACK, Phone
 from requests_oauth2client import OAuth2Client, PrivateKeyJwt
 from requests_oauth2client.exceptions import AuthorizationPending, InvalidGrant
+from served import Platform
 
 from gateway.client import PartnerClient
 from gateway.runtime import Runtime
 from gateway.sandbox_logins import SandboxLogin
 from gateway.sandbox_mobile import MobileApp
-
-from .conftest import Platform
 
 
 class OutsidePhone(Phone):

@@ -65,7 +65,7 @@ def read_visit(request: Request[Any, Any, Any], handle: str) -> Visit:
         handle=handle,
         browser=_secret(cookies.get(browser_cookie(handle))),
         device=_secret(cookies.get(DEVICE_COOKIE)),
-        address=request.client.host if request.client else "local",
+        address=Passage.of(request.scope).sender.network(),
         chosen=locale_of(request.query_params.get("lang", "")),
         preferred=preferred_locale(request.headers.get("accept-language", "")),
     )

@@ -1,0 +1,21 @@
+"""The PyPI package `requests-oauth2client` proves the server."""
+
+from contextlib import AbstractAsyncContextManager
+
+import pytest
+from clients.flows import *  # these tests are written once for all clients
+from clients.member_flows import *  # and so are these
+from clients.pypi import RequestsClient
+from clients.third_party import Configure, PublicApp, ThirdParty
+
+from gateway.credentials import Credentials
+
+
+@pytest.fixture(scope="module")
+def configure() -> Configure:
+    """The client of an app."""
+
+    def configured(app: Credentials | PublicApp) -> AbstractAsyncContextManager[ThirdParty]:
+        return RequestsClient.configured(app)
+
+    return configured
