@@ -8,12 +8,14 @@ says why: nothing has happened by then.
 import inspect
 import re
 from collections.abc import Callable
+from functools import lru_cache
 from typing import Any, cast, get_origin
 
 import asyncpg
 import msgspec
 import structlog
 from litestar import Litestar
+from litestar._asgi.utils import is_valid_host  # the router's own judgement, which is all that counts here
 from litestar.handlers import HTTPRouteHandler
 from litestar.serialization import encode_json
 from litestar.types import Empty
@@ -93,7 +95,7 @@ class DirectRoutes:
         self._paths = paths
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        found = self._paths.find(scope["method"], scope["path"]) if scope["type"] == "http" else None
+        found = self._paths.find(scope["method"], scope["path"]) if _is_plain(scope) else None
         reply = None if found is None else await self._reply(scope, *found)
         if reply is None:
             await self._app(scope, receive, send)
@@ -160,6 +162,16 @@ class DirectRoutes:
             await work.abandon()
             raise
         return reply
+
+
+def _is_plain(scope: Any) -> bool:
+    """RFC 9112 §3.2: a request whose Host is none is refused; the framework does so."""
+    if scope["type"] != "http":
+        return False
+    return all(_is_host(value) for name, value in scope["headers"] if name == b"host")
+
+
+_is_host = lru_cache(maxsize=1_024)(is_valid_host)
 
 
 async def _call(route: DirectRead, named: dict[str, Any], passage: Passage) -> Reply:

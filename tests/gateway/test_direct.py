@@ -180,6 +180,12 @@ async def test_another_method_at_a_reads_path_is_answered_alike(
         assert answers[0] == answers[1], path
 
 
+@pytest.mark.parametrize("host", ["a b", "127.0.0.1/x", "", "bank.example"])
+async def test_the_host_is_judged_on_both_ways(ways: list[Edge], partner: PartnerClient, host: str) -> None:
+    answers = [await _get(edge, partner, "/v1/me", host=host) for edge in ways]
+    assert answers[0] == answers[1]
+
+
 def test_hot_reads_have_the_short_way(runtime: Runtime) -> None:
     short = {read.template for read in direct_reads(build_litestar(runtime, openapi=None))}
     assert short >= {
@@ -216,7 +222,9 @@ def _paths(template: str, known: dict[str, str], segments: tuple[str, ...] = SEG
     }
 
 
-async def _get(edge: Edge, partner: PartnerClient, path: str, method: str = "GET") -> tuple[Any, ...]:
+async def _get(
+    edge: Edge, partner: PartnerClient, path: str, method: str = "GET", **more: str
+) -> tuple[Any, ...]:
     """The whole answer but for what is of the moment: the request's id, the rest of the limit, the nonce."""
     base_url = partner.credentials.base_url
     url = httpx.URL(base_url + path)
@@ -225,7 +233,7 @@ async def _get(edge: Edge, partner: PartnerClient, path: str, method: str = "GET
     headers = {
         "authorization": f"DPoP {token}",
         "dpop": partner.make_proof(method, sent, token_hash=token_hash),
-    }
+    } | more
     seen: dict[str, Any] = {}
 
     async def watched(scope: Any, receive: Any, send: Any) -> None:
