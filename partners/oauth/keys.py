@@ -3,7 +3,7 @@
 A process looks every few seconds whether they have changed (`Signer.reload`); partners/oauth/rotation.py changes them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import datetime
 from typing import Any, Literal
 
@@ -52,18 +52,26 @@ class Signer:
     def _use(self, keys: Sequence[SigningKey]) -> None:
         self._states = [(key.kid, str(key.status)) for key in keys]
         self._active = next(key for key in keys if key.status == "active")
-        self._public: dict[str, VerificationKey] = {key.kid: read_jwk(key.public_jwk) for key in keys}
-        self._published = [key.public_jwk for key in keys]
+        self._publish({key.kid: key.public_jwk for key in keys})
+
+    def _publish(self, keys: Mapping[str, dict[str, str]]) -> None:
+        self._public: dict[str, VerificationKey] = {kid: read_jwk(jwk) for kid, jwk in keys.items()}
+        self._published = list(keys.values())
 
     @property
     def kid(self) -> str:
         return self._active.kid
 
     async def reload(self, connection: Connection, vault: Vault) -> bool:
-        """Take over what has changed since; True when something had."""
+        """Take over what has changed since; True when something had.
+
+        Where the vault cannot open what there is, signing goes on with the key at hand; what was taken back is gone.
+        """
         if await queries.list_signing_key_states(connection) == self._states:
             return False
-        self._use([open_key(vault, key) for key in await queries.list_signing_keys(connection)])
+        stored = await queries.list_signing_keys(connection)
+        self._publish({key.kid: key.public_jwk for key in stored})
+        self._use([open_key(vault, key) for key in stored])
         return True
 
     def sign(self, claims: dict[str, Any], *, typ: str) -> str:

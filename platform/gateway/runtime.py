@@ -21,7 +21,7 @@ from kernel.outbound import open_client
 from kernel.pages import CursorSeal
 from kernel.redis_client import open_redis
 from kernel.settings import Settings
-from kernel.vault import Vault
+from kernel.vault import Vault, VaultError
 from partners.login.delivery import CodeSender, SandboxSender
 from partners.login.passwords import PasswordDesk
 from partners.mobile.access import MemberVerifier
@@ -149,9 +149,14 @@ class Runtime:
 
     async def reload_keys(self, connection: Connection) -> None:
         """Sign and verify with the keys as they are now; tokens of one that is gone end here."""
-        if await self.signer.reload(connection, self.vault):
-            self.verifier.forget()
-            log.info("signing_keys_reloaded", kid=self.signer.kid)
+        try:
+            if not await self.signer.reload(connection, self.vault):
+                return
+        except VaultError:
+            # Another process seals with a master key that is not in our ring. What it took back is gone here too.
+            log.error("signing_keys_not_opened", kid=self.signer.kid)
+        self.verifier.forget()
+        log.info("signing_keys_reloaded", kid=self.signer.kid)
 
     async def _keep_time(self) -> None:
         """Read the database's clock and the signing keys again and again; while it is away, what is known carries on."""
