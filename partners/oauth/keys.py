@@ -124,11 +124,6 @@ async def promote_signing_key(connection: Connection, kid: str, *, now: datetime
     await queries.move_signing_key(connection, kid, present="pending", wanted="active", now=now)
 
 
-async def retire_signing_keys(connection: Connection, *, now: datetime | None = None) -> None:
-    """Unpublish the keys replaced earlier; do so no sooner than a token lives after the promotion."""
-    await queries.move_signing_keys(connection, present="retiring", wanted="retired", now=now)
-
-
 async def insert_key(connection: Connection, vault: Vault, *, status: SigningStatus, now: datetime) -> str:
     """A new pair; returns its kid."""
     private = ec.generate_private_key(ec.SECP256R1())

@@ -34,13 +34,6 @@ PARTNER_MOVES: dict[PartnerStatus, frozenset[PartnerStatus]] = {
     "rejected": frozenset(),
 }
 
-KEY_MOVES: dict[KeyStatus, frozenset[KeyStatus]] = {
-    "pending": frozenset(("active", "revoked")),
-    "active": frozenset(("retiring", "revoked")),
-    "retiring": frozenset(("revoked",)),
-    "revoked": frozenset(),
-}
-
 
 class PartnerMoveNotAllowed(Conflict):
     """The partner cannot go from its present status to this one."""
@@ -116,11 +109,6 @@ def check_redirect_uri(uri: str, *, sandbox: bool) -> None:
 def check_partner_move(present: PartnerStatus, wanted: PartnerStatus) -> None:
     if wanted not in PARTNER_MOVES[present]:
         raise PartnerMoveNotAllowed(present=present, wanted=wanted)
-
-
-def check_key_move(present: KeyStatus, wanted: KeyStatus) -> None:
-    if wanted not in KEY_MOVES[present]:
-        raise KeyMoveNotAllowed(present=present, wanted=wanted)
 
 
 def check_new_key(

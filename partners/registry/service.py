@@ -31,8 +31,6 @@ from partners.registry.model import (
 from partners.registry.rules import (
     REDIRECTS_MAX,
     RedirectUriLimitReached,
-    check_active_keys,
-    check_key_move,
     check_new_key,
     check_partner_move,
     check_redirect_uri,
@@ -288,24 +286,6 @@ async def add_key(
     kid, key = check_new_key(jwk, [(known.kid, known.jwk, known.status) for known in registered])
     await queries.insert_key(connection, app_id, kid=kid, jwk=public_jwk(kid, key), status=status, now=now)
     return kid
-
-
-async def set_key_status(
-    connection: Connection, *, app_id: UUID, kid: str, status: KeyStatus, now: datetime
-) -> None:
-    """Move a key; revoking one ends the partner's tokens, for a thief of the key may have fetched some."""
-    if not await queries.lock_app(connection, app_id):
-        raise Absent
-    keys = await queries.list_keys(connection, app_id)
-    present = next((key.status for key in keys if key.kid == kid), None)
-    if present is None:
-        raise Absent
-    check_key_move(present, status)
-    if status == "active":
-        check_active_keys([key.status for key in keys])
-    await queries.move_key(connection, app_id, kid, present=present, wanted=status, now=now)
-    if status == "revoked":
-        await queries.raise_epoch(connection, app_id, now=now)
 
 
 async def list_keys(connection: Connection, app_id: UUID, *, after: str = "", limit: int = 100) -> list[Key]:

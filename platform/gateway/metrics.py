@@ -11,7 +11,6 @@ SECONDS = Histogram(
     ["method", "route"],
     buckets=(0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5),
 )
-DELIVERIES = Counter("tessera_webhook_attempts_total", "Webhook delivery attempts.", ["outcome"])
 
 
 def observe_request(method: str, route: str, status: int, seconds: float) -> None:

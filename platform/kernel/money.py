@@ -16,4 +16,3 @@ OrderFen = Annotated[int, Meta(ge=0, le=ORDER_FEN_MAX, description="An order's a
 PositiveFen = Annotated[int, Meta(gt=0, le=ORDER_FEN_MAX, description="Money in fen, more than zero.")]
 Points = Annotated[int, Meta(ge=0, le=AMOUNT_MAX, description="Whole points.")]
 PositivePoints = Annotated[int, Meta(gt=0, le=ORDER_FEN_MAX, description="Whole points, more than zero.")]
-Ppm = Annotated[int, Meta(ge=0, le=10**9, description="A rate in millionths (13.8418 % is 138418).")]

@@ -23,6 +23,7 @@ from partners.oauth.keys import Signer
 from partners.oauth.model import Authenticated, TokenIssued
 from partners.oauth.revocations import RevocationList
 from partners.oauth.token import request_token
+from partners.registry import client_keys
 from partners.registry import service as registry
 from partners.registry.directory import AppDirectory
 from partners.registry.model import App
@@ -322,7 +323,9 @@ async def test_an_app_switched_off_is_refused(bank: Bank, call: Call, now: datet
 async def test_a_revoked_key_takes_its_tokens_along(bank: Bank, call: Call, now: datetime) -> None:
     assert await call()
     async with transaction(bank.pool) as connection:
-        await registry.set_key_status(connection, app_id=bank.app.id, kid="k1", status="revoked", now=now)
+        await client_keys.revoke_key(
+            connection, app_id=bank.app.id, kid="k1", last=True, actor="app:test", now=now
+        )
     bank.timer.seconds += 1
     with pytest.raises(InvalidToken):
         await call()

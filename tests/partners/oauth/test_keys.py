@@ -74,7 +74,7 @@ async def test_a_key_is_published_before_it_signs_and_as_long_as_its_tokens_live
     promoted = await load_signer(connection, vault, ISSUER, now)
     assert promoted.kid == kid
     assert promoted.verify(token, "x+jwt") == {"a": 1}
-    await keys.retire_signing_keys(connection)
+    await queries.move_signing_keys(connection, present="retiring", wanted="retired")
     retired = await load_signer(connection, vault, ISSUER, now)
     assert [key["kid"] for key in retired.jwks()["keys"]] == [kid]
     with pytest.raises(JwsInvalid):

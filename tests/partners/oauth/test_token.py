@@ -15,6 +15,8 @@ from partners.oauth.client_authentication import decoy
 from partners.oauth.keys import Signer
 from partners.oauth.model import TokenIssued, TokenRefused
 from partners.oauth.token import request_token
+from partners.registry import client_keys
+from partners.registry import queries as registry_queries
 from partners.registry import service as registry
 from partners.registry.model import App, PartnerStatus
 
@@ -402,11 +404,11 @@ async def test_keys_are_rotated_without_a_gap(
 ) -> None:
     new = PartnerClient(client_id=client.client_id, issuer=client.issuer, kid="k2")
     await registry.add_key(connection, app_id=app.id, jwk=new.public_jwk, status="pending", now=now)
-    await registry.set_key_status(connection, app_id=app.id, kid="k2", status="active", now=now)
-    await registry.set_key_status(connection, app_id=app.id, kid="k1", status="retiring", now=now)
+    await registry_queries.move_key(connection, app.id, "k2", present="pending", wanted="active")
+    await registry_queries.move_key(connection, app.id, "k1", present="active", wanted="retiring")
     for one in (client, new):
         assert isinstance(await ask(client_assertion=one.assertion(now)), TokenIssued)
-    await registry.set_key_status(connection, app_id=app.id, kid="k1", status="revoked", now=now)
+    await client_keys.revoke_key(connection, app_id=app.id, kid="k1", actor="app:test", now=now)
     assert error_of(await ask(client_assertion=client.assertion(now))) == (401, "invalid_client")
 
 

@@ -10,7 +10,7 @@ from partner_client import PartnerClient, generate, public_jwk
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.errors import Absent
-from partners.registry import queries, service
+from partners.registry import client_keys, queries, service
 from partners.registry.model import App, PartnerStatus
 from partners.registry.rules import KeyLimitReached, PartnerMoveNotAllowed
 
@@ -106,8 +106,8 @@ async def test_authentication_sees_usable_keys_only(connection: Connection, now:
     app = await register(connection, now)
     for kid in ("old", "stolen"):
         await add_key(connection, app, kid, now)
-    await service.set_key_status(connection, app_id=app.id, kid="old", status="retiring", now=now)
-    await service.set_key_status(connection, app_id=app.id, kid="stolen", status="revoked", now=now)
+    await queries.move_key(connection, app.id, "old", present="active", wanted="retiring")
+    await client_keys.revoke_key(connection, app_id=app.id, kid="stolen", actor="app:test", now=now)
     await add_key(connection, app, "new", now)
     client = await service.find_client(connection, app.client_id)
     assert client is not None
