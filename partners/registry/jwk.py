@@ -23,6 +23,10 @@ PRIVATE_MEMBERS = frozenset(("d", "p", "q", "dp", "dq", "qi", "oth", "k"))
 RSA_BITS_MIN = 2048
 RSA_BITS_MAX = 4096
 
+#: of Curve25519, and the y of its points of order 1, 2, 4 and 8
+_FIELD = 2**255 - 19
+_EIGHTH = 2707385501144840649318225287225658788936804267575313519463743609750303402022
+_SMALL_ORDER = frozenset((0, 1, _FIELD - 1, _EIGHTH, _FIELD - _EIGHTH))
 _ECDSA = ec.ECDSA(SHA256())
 # RFC 7518 §3.5: the salt is as long as the hash.
 _PSS = padding.PSS(padding.MGF1(SHA256()), salt_length=32)
@@ -126,6 +130,10 @@ def _elliptic(x: str, y: str) -> VerificationKey:
 @lru_cache(maxsize=4096)
 def _edwards(x: str) -> VerificationKey:
     data = _number(x, 32).to_bytes(32, "big")
+    # RFC 8032 §5.1.3 and §5.1.7: another spelling of a point, or one of so few multiples that anybody can sign for it.
+    y = int.from_bytes(data, "little") & ((1 << 255) - 1)
+    if y >= _FIELD or y in _SMALL_ORDER:
+        raise KeyNotSupported
     return _key(
         "EdDSA",
         {"crv": "Ed25519", "kty": "OKP", "x": x},

@@ -46,6 +46,20 @@ def test_thumbprints_are_those_of_the_rfcs() -> None:
     assert read_jwk(RFC_OKP).thumbprint == "kPrK_qmxVWaYVA9wwBF6Iuo3vVzz7TxHCTwXBygrS4k"
 
 
+P = 2**255 - 19
+D = -121665 * pow(121666, -1, P) % P
+EIGHTH = 2707385501144840649318225287225658788936804267575313519463743609750303402022
+
+
+@pytest.mark.parametrize("sign", [0, 1 << 255])
+@pytest.mark.parametrize("y", [0, 1, P - 1, EIGHTH, P - EIGHTH, P, P + 1, P + 2])
+def test_a_key_for_which_anybody_can_sign_is_refused(y: int, sign: int) -> None:
+    # doubled, such a point has y = 0: RFC 8032 §5.1.4 with x² = -y²
+    assert (D * EIGHTH**4 + 2 * EIGHTH**2 - 1) % P == 0
+    with pytest.raises(KeyNotSupported):
+        read_jwk({"kty": "OKP", "crv": "Ed25519", "x": b64((y | sign).to_bytes(32, "little"))})
+
+
 def _rsa(bits: int) -> dict[str, Any]:
     return public_jwk("PS256", rsa.generate_private_key(65537, bits))
 
