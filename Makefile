@@ -7,7 +7,7 @@ DATA   ?= var
 ORDERS ?=
 ONLY   ?=
 
-.PHONY: help demo serve test clients check bench fuzz faults soak clean lock docs
+.PHONY: help demo serve test browser clients check bench fuzz faults soak clean lock docs
 
 help:
 	@grep -E '^[a-z]+:.*##' Makefile | sed -E 's/:.*## /\t/'
@@ -31,6 +31,9 @@ serve: $(STAMP) ## the platform on http://127.0.0.1:8080
 
 test: $(STAMP) ## every test, on real PostgreSQL and Valkey
 	$(BIN)/pytest -q -n 2 --dist loadfile
+
+browser: $(STAMP) ## the bank's pages in a real Chromium, which must be on PATH
+	BROWSER_NEEDED=1 $(BIN)/pytest -q tests/browser
 
 $(NODE): tests/clients/package.json tests/clients/package-lock.json
 	@command -v node >/dev/null && command -v npm >/dev/null || { \

@@ -19,7 +19,7 @@ from kernel.vault import Vault
 from partners.oauth import grants
 from partners.oauth.details import to_claims
 from partners.oauth.discovery import AUTHORIZE_PATH, GRANTS_PATH
-from partners.oauth.error_page import render_error_page
+from partners.oauth.error_page import ErrorPages
 from partners.oauth.handlers import NO_STORE, TokenError, refusal_headers
 from partners.oauth.introspection import (
     INTROSPECTION_PATH,
@@ -95,15 +95,17 @@ async def authorize(
     request: Request[Any, Any, Any],
     connection: NamedDependency[Connection],
     vault: NamedDependency[Vault],
+    error_pages: NamedDependency[ErrorPages],
     now: NamedDependency[datetime],
 ) -> Response[str]:
     """Send a member's browser here with `client_id` and `request_uri`; the bank's own pages follow."""
     pairs = parse_qsl(request.scope["query_string"].decode("latin-1"), keep_blank_values=True)
     query = dict(pairs)
+    language = request.headers.get("accept-language", "")
     # RFC 6749 §3.1: no parameter twice. RFC 9126 §4 with FAPI 2.0 §5.3.2.2: nothing but what was pushed is followed,
     # so a request that was not pushed has no address it could be sent back to.
     if len(query) != len(pairs):
-        return error_response("a parameter is given twice")
+        return error_pages.show("a parameter is given twice", accept_language=language)
     handle = await open_interaction(
         connection,
         client_id=query.get("client_id", ""),
@@ -112,7 +114,7 @@ async def authorize(
         now=now,
     )
     if handle is None:
-        return error_response("invalid_request_uri")
+        return error_pages.show("invalid_request_uri", accept_language=language)
     # RFC 9700 §4.12: 303, so that nothing of a form is sent on; never 307.
     return Response(
         "", status_code=303, media_type="text/plain", headers={"location": f"{INTERACTIONS_PATH}/{handle}"}
@@ -220,11 +222,6 @@ def refuse(outcome: TokenRefused) -> Response[Any]:
     """RFC 6749 §5.2."""
     error = TokenError(error=outcome.error, error_description=outcome.description)
     return Response(error, status_code=outcome.status, headers=refusal_headers(outcome))
-
-
-def error_response(reason: str) -> Response[str]:
-    """A page, because there is no address the member could safely be sent to (RFC 6749 §4.1.2.1)."""
-    return Response(render_error_page(reason), status_code=400, media_type="text/html", headers=NO_STORE)
 
 
 routes = [push_authorization_request, authorize, introspect, revoke, read_grant, end_grant]

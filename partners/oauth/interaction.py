@@ -55,6 +55,8 @@ class Interaction(Struct, frozen=True, kw_only=True):
     #: the last day of the grant asked for
     ends_on: date
     ui_locales: str | None
+    #: where the answer goes; the pages allow their forms to end there
+    redirect_uri: str
     expires_at: datetime
 
 
@@ -69,7 +71,7 @@ async def find_interaction(connection: Connection, *, handle: str, now: datetime
         id=pushed.id,
         partner_name_zh=partner.name_zh,
         partner_name_en=partner.name_en,
-        partner_contact="",
+        partner_contact=partner.contact,
         scopes=asked.scopes,
         purposes=asked.purposes,
         data_kinds=asked.data_kinds,
@@ -77,6 +79,7 @@ async def find_interaction(connection: Connection, *, handle: str, now: datetime
         sensitive=asked.sensitive,
         ends_on=asked.ends_on,
         ui_locales=asked.ui_locales,
+        redirect_uri=asked.redirect_uri,
         expires_at=pushed.expires_at,
     )
 

@@ -39,6 +39,8 @@ class Partner(Struct, frozen=True, kw_only=True):
     status: PartnerStatus
     #: raised when earlier tokens must stop working for good
     epoch: int
+    #: whom members may turn to: the consent page shows it
+    contact: str = ""
 
 
 class App(Struct, frozen=True, kw_only=True):

@@ -9,12 +9,12 @@ from kernel.database import Connection, read, read_if_any
 from partners.registry.model import Access, Agreement, App, Client, Key, KeyStatus, Partner, PartnerStatus
 
 INSERT_PARTNER = """
-INSERT INTO registry_partner (id, slug, name_zh, name_en, kind, scene, status, created_at, changed_at)
-VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $8)
+INSERT INTO registry_partner (id, slug, name_zh, name_en, kind, scene, status, contact, created_at, changed_at)
+VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $9)
 """
 
 FIND_PARTNER = """
-SELECT id, slug, name_zh, name_en, kind, scene, status, epoch FROM registry_partner WHERE id = $1
+SELECT id, slug, name_zh, name_en, kind, scene, status, epoch, contact FROM registry_partner WHERE id = $1
 """
 
 FIND_PARTNER_BY_SLUG = """
@@ -81,7 +81,7 @@ SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_n
 """
 
 FIND_APP_BY_CLIENT = """
-SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst,
+SELECT id, partner_id, client_id, status, scopes, rate_per_second, burst, dpop_nonce_required,
        jwks_uri, token_binding, certificate_subject, certificate_thumbprints, ip_allow::text[] AS ip_allow
   FROM registry_app
  WHERE client_id = $1
@@ -121,6 +121,9 @@ SELECT a.id AS app_id, a.partner_id, a.client_id, a.status AS app_status, p.stat
         WHERE app_id = a.id AND status <> 'revoked' AND (not_after IS NULL OR not_after > clock_timestamp())) AS k
  WHERE a.client_id = $1
 """
+
+# The same for several names.
+LIST_CLIENTS = FIND_CLIENT.replace("a.client_id = $1", "a.client_id = ANY ($1::text[])")
 
 # The member grants come with the first address a member can be sent back to.
 ADD_REDIRECT_URI = """
@@ -205,6 +208,7 @@ async def insert_partner(connection: Connection, partner: Partner, *, now: datet
         partner.kind,
         partner.scene,
         partner.status,
+        partner.contact,
         now,
     )
 
@@ -308,6 +312,12 @@ async def lock_app(connection: Connection, app_id: UUID) -> bool:
 async def find_client(connection: Connection, client_id: str) -> Client | None:
     """Everything authentication asks for, in one round trip: app, partner and usable keys at one moment."""
     return read_if_any(await connection.fetchrow(FIND_CLIENT, client_id), Client)
+
+
+async def list_clients(connection: Connection, client_ids: Sequence[str]) -> dict[str, Client]:
+    """`find_client` for many, by name."""
+    records = await connection.fetch(LIST_CLIENTS, client_ids)
+    return {record["client_id"]: read(record, Client) for record in records}
 
 
 async def add_redirect_uri(connection: Connection, app_id: UUID, uri: str) -> None:

@@ -59,6 +59,7 @@ async def register_partner(
     kind: PartnerKind,
     scene: Scene,
     status: PartnerStatus = "draft",
+    contact: str = "",
     now: datetime,
 ) -> UUID:
     """A new partner; only the sandbox begins with another `status` than draft."""
@@ -71,6 +72,7 @@ async def register_partner(
         scene=scene,
         status=status,
         epoch=1,
+        contact=contact,
     )
     try:
         await queries.insert_partner(connection, partner, now=now)
@@ -211,6 +213,11 @@ async def set_app_status(
 async def find_client(connection: Connection, client_id: str) -> Client | None:
     """What authentication must know, or None for a stranger."""
     return await queries.find_client(connection, client_id)
+
+
+async def list_clients(connection: Connection, client_ids: Sequence[str]) -> dict[str, Client]:
+    """What authentication must know of several clients; strangers are left out."""
+    return await queries.list_clients(connection, client_ids)
 
 
 async def add_redirect_uri(

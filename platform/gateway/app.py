@@ -28,6 +28,8 @@ from gateway.bodies import BodyGuard
 from gateway.direct import DirectRoutes, direct_paths
 from gateway.edge import Edge
 from gateway.openapi import build_document
+from gateway.pages import handlers as member_pages
+from gateway.pages.look import MemberErrorPages
 from gateway.problems import exception_handlers
 from gateway.reference import Reference
 from gateway.requests import Passage
@@ -39,6 +41,7 @@ from kernel.pages import CursorSeal
 from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
+from partners.oauth.error_page import ErrorPages
 from partners.oauth.keys import Signer
 from partners.oauth.quote_terms import Quotes
 from partners.oauth.scopes import SCOPES
@@ -60,6 +63,7 @@ ROUTES: list[Any] = [
     *partners.settlement.handlers.routes,
     *health.routes,
     *reference_pages.routes,
+    *member_pages.routes,
 ]
 
 
@@ -164,6 +168,11 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
     def reference() -> Reference:
         return document
 
+    pages = MemberErrorPages()
+
+    def error_pages() -> ErrorPages:
+        return pages
+
     given: dict[str, Callable[..., object]] = {
         "caller": caller,
         "now": now,
@@ -178,6 +187,7 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
         "quotes": quotes,
         "runtime": itself,
         "reference": reference,
+        "error_pages": error_pages,
     }
     provided = {name: Provide(function, sync_to_thread=False) for name, function in given.items()}
     return provided | {"connection": Provide(provide_connection), "writer": Provide(provide_writer)}

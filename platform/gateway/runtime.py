@@ -22,6 +22,8 @@ from kernel.pages import CursorSeal
 from kernel.redis_client import open_redis
 from kernel.settings import Settings
 from kernel.vault import Vault
+from partners.login.delivery import CodeSender, SandboxSender
+from partners.login.passwords import PasswordDesk
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
 from partners.oauth.nonce import Nonces
@@ -56,6 +58,9 @@ class Runtime:
     aside: Aside
     cursors: CursorSeal
     nonces: Nonces
+    #: None until the bank joins its messaging: members then have no codes sent
+    code_sender: CodeSender | None
+    passwords: PasswordDesk
 
     def __init__(self, settings: Settings) -> None:
         assert settings.database_url and settings.redis_url and settings.master_keys and settings.base_url
@@ -72,6 +77,8 @@ class Runtime:
         self.vault = Vault(settings.master_keys.reveal())
         self.cursors = CursorSeal(self.vault.key("cursor"))
         self.nonces = Nonces(self.vault.key("dpop-nonce"))
+        self.code_sender = SandboxSender(self.vault) if settings.mode == "sandbox" else None
+        self.passwords = PasswordDesk()
         self.pool = await open_pool(
             settings.database_url.reveal(),
             size=settings.pool_size,
@@ -122,6 +129,7 @@ class Runtime:
                 with contextlib.suppress(asyncio.CancelledError):
                     await keeper
         finally:
+            self.passwords.close()
             await self.redis.aclose()
             try:
                 await asyncio.wait_for(self.pool.close(), 5)

@@ -22,6 +22,7 @@ from msgspec import Struct, structs
 
 from gateway.admins import NewAdmin, Role, create_admin
 from gateway.credentials import Credentials, SandboxMember, SigningKey, read_credentials
+from gateway.sandbox_logins import SandboxLogin, give_logins, member_file
 from kernel.calendar import add_months, business_date
 from kernel.caller import MemberRef
 from kernel.database import Connection
@@ -79,6 +80,7 @@ class SandboxPartner(Struct, frozen=True, kw_only=True):
     slug: Scene
     name_zh: str
     name_en: str
+    contact: str
     kind: PartnerKind
     scopes: tuple[str, ...]
     scenarios: tuple[str, ...]
@@ -93,6 +95,7 @@ PARTNERS = (
         slug="ecommerce",
         name_zh="晨光商城",
         name_en="Morning Light Mall",
+        contact="400-000-0101 · privacy@mall.example",
         kind="product_supplier",
         scopes=_FULL,
         scenarios=("ecom_checkout", "group_buy"),
@@ -103,6 +106,7 @@ PARTNERS = (
         slug="hospital",
         name_zh="仁和综合医院",
         name_en="Renhe General Hospital",
+        contact="400-000-0102 · privacy@hospital.example",
         kind="service_provider",
         scopes=_FULL,
         scenarios=("medical",),
@@ -112,6 +116,7 @@ PARTNERS = (
         slug="education",
         name_zh="启明学堂",
         name_en="Qiming Academy",
+        contact="400-000-0103 · privacy@academy.example",
         kind="service_provider",
         scopes=_BASIC,
         scenarios=("edu_tuition", "edu_savings"),
@@ -121,6 +126,7 @@ PARTNERS = (
         slug="tax",
         name_zh="惠民税务服务中心",
         name_en="Huimin Tax Service Centre",
+        contact="400-000-0104 · privacy@tax.example",
         kind="service_provider",
         scopes=_BASIC,
         scenarios=("tax_credit",),
@@ -187,6 +193,11 @@ async def seed(
             _write(strict_file(data_dir, partner.slug), strict)
     if not any(partner.slug in known for partner in PARTNERS):
         _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
+        known_members = [(member.ref, member.bank_level, member.shop_level) for member in members]
+        _write(
+            member_file(data_dir),
+            await give_logins(connection, known_members, with_app=EXTRA_MEMBERS, vault=vault, now=now),
+        )
         for definition in (red_friday(now), double_eleven(now)):
             await propose_campaign(connection, definition, by=f"admin:{ADMINS[0][0]}", now=now)
         hospital = await registry.find_partner_by_slug(connection, "hospital")
@@ -219,6 +230,7 @@ async def _add_partner(
         slug=partner.slug,
         name_zh=partner.name_zh,
         name_en=partner.name_en,
+        contact=partner.contact,
         kind=partner.kind,
         scene=partner.slug,
         status="live",
@@ -348,7 +360,7 @@ def _readdress_files(data_dir: Path, *, base_url: str, issuer: str) -> None:
             _write(path, wanted)
 
 
-def _write(path: Path, credentials: Credentials | list[NewAdmin]) -> None:
+def _write(path: Path, credentials: Credentials | list[NewAdmin] | list[SandboxLogin]) -> None:
     """The file is there whole or not at all, and only its owner reads it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.new")

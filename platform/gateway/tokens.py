@@ -1,6 +1,7 @@
 """The token endpoint's short way: clients' own tokens that are asked for together use up their identifiers together.
 
-One statement for the assertions and proofs of all that wait, committed by itself before any of the tokens leaves.
+One look at their clients and one statement for the assertions and proofs of all that wait, committed by itself before any of
+the tokens leaves.
 """
 
 from collections import Counter
@@ -14,12 +15,13 @@ from gateway.batching import Batcher
 from gateway.requests import Passage
 from gateway.runtime import Runtime
 from kernel.attempts import use_each_once_counted
-from kernel.database import acquire
+from kernel.database import Connection, acquire
 from partners.oauth.client_authentication import too_many_requests
 from partners.oauth.handlers import NO_STORE, TokenError, refusal_headers, to_answer
 from partners.oauth.issuing import Examined, examine_request
 from partners.oauth.model import TokenRefused
 from partners.oauth.token import issue
+from partners.registry.service import list_clients
 
 Reply = tuple[int, list[tuple[bytes, bytes]], bytes]
 
@@ -33,12 +35,20 @@ _PROOF_USED = TokenRefused(
 )
 
 
+class Changed:
+    """The client is not what it was when its request was examined; nothing was used up."""
+
+
+#: None for whom a token is signed
+Outcome = TokenRefused | Changed | None
+
+
 class TokenDesk:
     """One per process."""
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
-        self._batcher: Batcher[Examined, TokenRefused | None] = Batcher(self._use_up_each)
+        self._batcher: Batcher[Examined, Outcome] = Batcher(self._use_up_each)
 
     async def reply(self, scope: Any, passage: Passage) -> Reply | None:
         """The answer, or None if the endpoint itself is to give it."""
@@ -59,6 +69,8 @@ class TokenDesk:
         if examined is None:
             return None
         refused = await self._batcher.submit(examined)
+        if isinstance(refused, Changed):
+            return None
         if refused is not None:
             error = TokenError(error=refused.error, error_description=refused.description)
             return refused.status, _fields(refusal_headers(refused)), msgspec.json.encode(error)
@@ -71,18 +83,34 @@ class TokenDesk:
         )
         return 200, _fields(NO_STORE), msgspec.json.encode(to_answer(issued))
 
-    async def _use_up_each(self, examined: Sequence[Examined], _alone: bool) -> list[TokenRefused | None]:
-        """Of equal identifiers the first one counts; what comes second is refused, and the other stays used."""
+    async def _use_up_each(self, examined: Sequence[Examined], _alone: bool) -> list[Outcome]:
+        """Of equal identifiers the first one counts; what comes second is refused, and the other stays used.
+
+        What is remembered of a client may be a moment old: a key that was revoked in that moment must not get another token.
+        """
+        async with acquire(self._runtime.pool) as connection:
+            names = sorted({each.request.client.client_id for each in examined})
+            present = await list_clients(connection, names)
+            same = [
+                one for one in examined if present.get(one.request.client.client_id) == one.request.client
+            ]
+            outcomes = await self._use_up(connection, same)
+        return [outcomes.get(id(each), Changed()) for each in examined]
+
+    async def _use_up(
+        self, connection: Connection, examined: Sequence[Examined]
+    ) -> dict[int, TokenRefused | None]:
+        if not examined:
+            return {}
         ids = {one.id_hash: one.expires_at for each in examined for one in (each.assertion, each.proof)}
         now = max(each.request.now for each in examined)
         requests = Counter(_subject(each) for each in examined)
-        async with acquire(self._runtime.pool) as connection:
-            fresh, counted = await use_each_once_counted(connection, ids, requests, now=now)
+        fresh, counted = await use_each_once_counted(connection, ids, requests, now=now)
         before = {subject: counted[subject] - number for subject, number in requests.items()}
-        outcomes: list[TokenRefused | None] = []
+        outcomes: dict[int, TokenRefused | None] = {}
         for each in examined:
             before[_subject(each)] += 1
-            outcomes.append(self._judge(each, fresh, before[_subject(each)], now))
+            outcomes[id(each)] = self._judge(each, fresh, before[_subject(each)], now)
             fresh -= {each.assertion.id_hash, each.proof.id_hash}
         return outcomes
 

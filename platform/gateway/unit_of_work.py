@@ -248,9 +248,8 @@ class _HeldAnswer:
 
     async def __call__(self, message: Any) -> None:
         self._messages.append(message)
-        if message["type"] == "http.response.start":
-            # A stream does not say how long it will be; an answer that does is whole, also when it is empty.
-            self._hold = self._hold or any(name.lower() == b"content-length" for name, _ in message["headers"])
+        if message["type"] == "http.response.start" and 300 <= message["status"] < 400:
+            self._hold = True  # no stream, and where it leads may depend on what commits
         # An empty body may be the end of an empty stream, whose response waits until it has been sent.
         whole = message.get("body") and not message.get("more_body", False)
         if not self._hold and (self.left or not (whole or message["type"] == "http.response.start")):

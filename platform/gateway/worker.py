@@ -20,6 +20,7 @@ from kernel import attempts, one_time
 from kernel.database import Pool, acquire, open_pool, transaction
 from kernel.settings import Settings
 from partners.credit import service as credit
+from partners.login import service as login
 from partners.oauth.forgetting import forget_flows
 from partners.webhooks import delivery
 from partners.webhooks import service as webhooks
@@ -127,6 +128,7 @@ async def _work(settings: Settings) -> None:
 
         async def forget() -> int:
             async with transaction(runtime.pool) as connection:
+                await login.forget_old(connection, now=runtime.clock.now())
                 await forget_flows(connection, now=runtime.clock.now())
                 gone = await one_time.forget_expired(connection, now=runtime.clock.now())
                 return gone + await attempts.forget_attempts(connection, now=runtime.clock.now())

@@ -512,7 +512,9 @@ async def test_ensure_unsigned_authorization_request_without_using_par_fails(
     assert "location" not in answer.headers
     assert "evil" not in answer.text
     assert "access-control-allow-origin" not in answer.headers
-    assert answer.headers["content-security-policy"] == "default-src 'none'; frame-ancestors 'none'"
+    assert answer.headers["content-security-policy"] == (
+        "default-src 'none'; style-src 'self'; form-action 'none'; frame-ancestors 'none'; base-uri 'none'"
+    )
 
 
 @pytest.mark.parametrize("path", ["/oauth2/par", "/oauth2/introspect", "/oauth2/revoke"])

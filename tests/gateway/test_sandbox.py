@@ -15,11 +15,14 @@ from gateway import sandbox
 from gateway.admins import AdminExists, NewAdmin, create_admin
 from gateway.credentials import Credentials, SigningKey, read_credentials
 from gateway.runtime import Runtime
+from gateway.sandbox_logins import SandboxLogin, member_file
 from kernel.caller import Caller, ConsentMissing
 from kernel.database import Connection
 from kernel.settings import Secret, Settings, SettingsError
 from kernel.supervisor import SupervisorError
 from kernel.supervisor.places import DataDirectory
+from partners.login import service
+from partners.login.model import Trial
 from partners.oauth.service import PairwiseSubjects
 from partners.registry import service as registry
 from points.rewards import service as rewards
@@ -118,6 +121,29 @@ async def test_two_of_the_banks_staff_can_approve_for_each_other(seeded: Connect
         (row,) = [row for row in kept if row["login"] == admin.login]
         Argon2id.verify_phc_encoded(admin.password.encode(), row["password_hash"])
         assert admin.totp_secret.encode() not in row["totp_sealed"]
+
+
+async def test_every_member_can_log_in_and_no_secret_is_stored_in_the_clear(
+    seeded: Connection, runtime: Runtime, data_dir: Path, now: datetime
+) -> None:
+    path = member_file(data_dir)
+    assert path.stat().st_mode & 0o777 == 0o600
+    logins = msgspec.json.decode(path.read_bytes(), type=list[SandboxLogin])
+    assert [login.login for login in logins] == [f"member{number:02}" for number in range(1, 21)]
+    assert [login.totp_secret is not None for login in logins] == [False] * 16 + [True] * 4
+    assert len({login.password for login in logins}) == 20
+    for login in logins:
+        trial = await service.try_password(
+            seeded, login=login.login, device_secret=None, address="local", vault=runtime.vault, now=now
+        )
+        assert isinstance(trial, Trial)
+        assert (await runtime.passwords.look_at(trial.stored, login.password)).right
+    stored = await seeded.fetch("SELECT name_sealed, totp_sealed FROM login_account")
+    for row in stored:
+        sealed = row["name_sealed"] + (row["totp_sealed"] or b"")
+        assert not any(
+            word and word.encode() in sealed for login in logins for word in (login.login, login.totp_secret)
+        )
 
 
 async def test_an_admin_is_created_once_and_put_on_record(

@@ -168,9 +168,23 @@ async def test_tokens_asked_for_together_take_few_statements(
 
 
 async def _writes(runtime: Runtime) -> int:
-    """Transactions that changed something get a number; this takes one itself."""
+    """How many transactions used something up."""
     async with runtime.pool.acquire() as connection:
-        return int(await connection.fetchval("SELECT pg_current_xact_id()::text::bigint"))
+        return int(await connection.fetchval("SELECT count(DISTINCT xmin::text) FROM kernel_one_time_id"))
+
+
+async def test_a_key_that_is_revoked_gets_no_token_from_what_is_remembered(
+    ways: list[Edge], shop: PartnerClient, owner_connection: Connection
+) -> None:
+    assert (await ask(ways[0], shop)).status_code == 200  # from now on the client is remembered for a moment
+    await owner_connection.execute(
+        "UPDATE registry_key SET status = 'revoked' WHERE app_id = (SELECT id FROM registry_app WHERE client_id = $1)",
+        shop.credentials.client_id,
+    )
+
+    refused = await ask(ways[0], shop)
+
+    assert (refused.status_code, refused.json()["error"]) == (401, "invalid_client")
 
 
 @pytest.mark.parametrize(
