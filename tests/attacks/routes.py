@@ -35,6 +35,8 @@ Fresh = Callable[[House, PartnerClient, Things], Awaitable[tuple[Things, MemberC
 
 SUCCESS: Verdict = (200, "")
 ABSENT: Verdict = (404, "*")
+#: what the public routes' parameters are called here
+EXAMPLES = frozenset(("nothing", "nobody", "not_found"))
 
 
 class Ask(Struct, frozen=True, kw_only=True):
@@ -209,7 +211,17 @@ def _public() -> dict[Route, Ask]:
         "/static/nothing": Ask(public=404),
         "/problems/not_found": Ask(),
     }
+    page = "/oauth2/interactions/nobody"
+    read |= {
+        page: Ask(public=404),
+        f"{page}/decline": Ask(public=404),
+        f"{page}/new_passkey": Ask(public=404),
+    }
+    read["/static/pages/nothing"] = Ask(public=404)
     forms = {
+        f"{page}/{step}": Ask(public=403)
+        for step in ("password", "new_code", "app_code", "code", "consent", "passkey", "new_passkey")
+    } | {
         "/oauth2/token": Ask(public=400),
         "/oauth2/par": Ask(public=400),
         "/oauth2/introspect": Ask(public=400),
@@ -224,12 +236,9 @@ ASKS: dict[Route, Ask] = {**_public(), **_own_affairs(), **_points(), **_offers(
 
 
 def shape(path: str) -> str:
-    """A path with whatever its parameters are called; the examples of public files count as parameters."""
+    """A path with whatever its parameters are called; a name that stands for one in a public example counts too."""
     parts = path.partition("?")[0].split("/")
-    named = parts[1:2] in (["static"], ["problems"])
-    return "/".join(
-        "{}" if part.startswith("{") or (named and n == 2) else part for n, part in enumerate(parts)
-    )
+    return "/".join("{}" if part.startswith("{") or part in EXAMPLES else part for part in parts)
 
 
 def declared() -> dict[Route, Mapping[str, Any]]:
