@@ -100,6 +100,9 @@ def encode(data: bytes) -> str:
 
 def decode(text: str) -> bytes:
     """The bytes behind base64url without padding (RFC 7515 §2); ValueError for anything else."""
+    # RFC 4648 §3.5: the bits that are left over are zero, so that no bytes have two spellings.
+    if text and text[-1] not in _LAST[len(text) % 4]:
+        raise ValueError("not base64url without padding")
     try:
         standard = text.encode("ascii").translate(_TO_STANDARD) + _PADDING[-len(text) % 4]
         return binascii.a2b_base64(standard, strict_mode=True) if text else b""
@@ -110,6 +113,9 @@ def decode(text: str) -> bytes:
 #: what is standard's own becomes what neither alphabet has
 _TO_STANDARD = bytes.maketrans(b"-_+/=", b"+/\0\0\0")
 _PADDING = (b"", b"=", b"==", b"===")
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+#: which letter may be the last, by the length of the text modulo four
+_LAST = (_LETTERS, "", _LETTERS[::16], _LETTERS[::4])
 
 
 @lru_cache(maxsize=4096)

@@ -112,7 +112,7 @@ def test_rfc8032_8_4_an_ed25519_key_for_which_anybody_can_sign_is_refused(y: int
         read_jwk({"kty": "OKP", "crv": "Ed25519", "x": x})
 
 
-@pytest.mark.parametrize("text", ["a", "ab==", "a+b/", "a b", "ab\n", "é"])
+@pytest.mark.parametrize("text", ["a", "ab==", "a+b/", "a b", "ab\n", "é", "AB", "AAB", "AAAAA"])
 def test_base64url_is_read_strictly(text: str) -> None:
     with pytest.raises(ValueError, match="base64url"):
         decode(text)
