@@ -1,7 +1,7 @@
 """How fast the platform answers over HTTP: a real `serve` with two workers, a load of its own process, pgbench beside it.
 
-Every earning has a proof of its own, is counted, deduplicated, posted and told. Certificate-bound tokens do not exist
-yet, so `http_earn_hot` of the design is not here. CPU of server and PostgreSQL is read from /proc around each run.
+Every earning has a proof of its own (`http_earn_dpop`) or comes with the certificate its token is bound to
+(`http_earn_hot`), is counted, deduplicated, posted and told. CPU of server and PostgreSQL is read from /proc around each run.
 """
 
 import asyncio
@@ -14,8 +14,10 @@ import subprocess
 import sys
 import tempfile
 import time
+from base64 import b64encode
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from signal import SIGTERM
 from typing import Any
@@ -23,6 +25,10 @@ from typing import Any
 import asyncpg
 import httpx
 import msgspec
+from cryptography import x509
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.hashes import SHA256
+from cryptography.hazmat.primitives.serialization import Encoding
 
 from bench import floor
 from bench.bare import OPEN_PATH, PATH
@@ -45,6 +51,13 @@ BATCH = 1_000
 READY_SECONDS = 120.0
 #: more requests are not prepared for a second than any run has ever needed
 PER_SECOND = 6_000
+DNS_NAME = "bench.example"
+BIND_TO_CERTIFICATE = """
+UPDATE registry_app
+   SET token_binding = 'certificate', certificate_subject = $2, dpop_nonce_required = false,
+       request_signature = 'optional'
+ WHERE client_id = $1
+"""
 
 
 def measure(_orders: Path | None) -> list[dict[str, Any]]:
@@ -69,6 +82,9 @@ class Bench:
         self._postmaster = postmaster
         self._figures: dict[str, Figure] = {}
         self._subs: list[str] = []
+        self._private_port = free_port()
+        self._certificate = ""
+        self._bound_client = ""
 
     async def measure(self) -> list[dict[str, Any]]:
         await migrate.apply(self._endpoints.migration_url, migrate.find_directory())
@@ -89,6 +105,7 @@ class Bench:
                     await self._load("proved", proved, Spec(**self._get(proved.url, credentials)))
                     await self._load("http_earn_dpop", serve, self._earn(serve.url, CONNECTIONS))
                     await self._load("http_earn_16", serve, self._earn(serve.url, 16))
+                    await self._load("http_earn_hot", serve, self._earn_bound())
                     await self._load("http_batch_earn", serve, self._batch(serve.url))
             await self._check_books()
         return self._entries()
@@ -100,12 +117,17 @@ class Bench:
         told = [
             entry(floor_hot, floor_hot, notes="A*: the better of 4 and 16 clients in each round"),
             entry(figures["bare"], floor_hot, notes="our server and router, an empty handler, one worker"),
+            entry(figures["http_earn_hot"], floor_hot, notes="certificate-bound token, two workers"),
             entry(figures["http_earn_dpop"], floor_hot, notes="a fresh proof each, two workers"),
             entry(figures["http_batch_earn"], floor_hot, unit="items/s", notes=f"{BATCH} in a request"),
         ]
-        cost = _costs(figures["http_earn_dpop"])
+        cost = _costs(figures["http_earn_hot"])
         told.append(
             _ratio("http_cpu", "µs", cost, "pgbench_hot", _costs(figures["pgbench_hot"]), CONNECTIONS)
+        )
+        cost = _costs(figures["http_earn_dpop"])
+        told.append(
+            _ratio("http_cpu_dpop", "µs", cost, "pgbench_hot", _costs(figures["pgbench_hot"]), CONNECTIONS)
         )
         proved, bare = _costs(figures["proved"]), _costs(figures["bare"])
         told.append(_ratio("auth_cost", "µs", proved, "bare", bare, CONNECTIONS))
@@ -195,6 +217,20 @@ class Bench:
             prepared=round(PER_SECOND * SECONDS),
         )
 
+    def _earn_bound(self) -> Spec:
+        """Through the port on which the proxy in front vouches for certificates."""
+        return Spec(
+            url=f"http://{HOST}:{self._private_port}",
+            credentials=None,
+            certificate=self._certificate,
+            client_id=self._bound_client,
+            path="/v1/points/earnings",
+            subs=self._subs,
+            connections=CONNECTIONS,
+            seconds=SECONDS,
+            prepared=round(4 * PER_SECOND * SECONDS),
+        )
+
     def _batch(self, url: str) -> Spec:
         return Spec(
             url=url,
@@ -221,6 +257,9 @@ class Bench:
             self._endpoints.superuser_url.replace("/postgres?", "/tessera?"), timeout=10
         )
         await connection.execute("UPDATE registry_app SET rate_per_second = 1000000, burst = 1000000")
+        self._bound_client = read_credentials(self._data_dir / "sandbox/strict/ecommerce.json").client_id
+        self._certificate = _make_certificate()
+        await connection.execute(BIND_TO_CERTIFICATE, self._bound_client, f"dns:{DNS_NAME}")
         await connection.execute("VACUUM ANALYZE")
         await connection.close()
         await asyncio.sleep(2)  # the verifier's knowledge of an app lives for a second
@@ -259,6 +298,7 @@ class Bench:
                 "TESSERA_DATABASE_URL": self._endpoints.database_url,
                 "TESSERA_MIGRATION_URL": self._endpoints.migration_url,
                 "TESSERA_REDIS_URL": self._endpoints.redis_url,
+                "TESSERA_PRIVATE_PORT": str(self._private_port),
             }
         )
 
@@ -323,6 +363,25 @@ def quiet_process(
             process.wait(60)
         finally:
             process.kill()
+
+
+def _make_certificate() -> str:
+    """As a proxy hands one on (RFC 9440 §2.1)."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(x509.NameOID.COMMON_NAME, "bench")])
+    now = datetime.now(UTC)
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(x509.random_serial_number())
+        .not_valid_before(now - timedelta(days=1))
+        .not_valid_after(now + timedelta(days=1))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName(DNS_NAME)]), critical=False)
+        .sign(key, SHA256())
+    )
+    return f":{b64encode(made.public_bytes(Encoding.DER)).decode()}:"
 
 
 def free_port() -> int:

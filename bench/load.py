@@ -19,6 +19,7 @@ from typing import Any, Literal, cast
 from urllib.parse import urlencode, urlsplit
 from uuid import uuid4
 
+import httpx
 import msgspec
 import uvloop
 from msgspec import Struct
@@ -37,6 +38,9 @@ class Spec(Struct, frozen=True, kw_only=True):
     url: str
     #: the partner file; None sends without proof, as the bare server wants it
     credentials: str | None
+    #: instead of proofs, the certificate that the trusted proxy hands on, and the client whose it is; `url` is the private port
+    certificate: str | None = None
+    client_id: str = ""
     #: a call of the API, or a token: by assertion and proof, without credentials by a secret
     asks: Literal["call", "token"] = "call"
     method: str = "POST"
@@ -139,11 +143,15 @@ async def _calls(spec: Spec) -> list[bytes]:
         client = PartnerClient(read_credentials(Path(spec.credentials)), base_url=spec.url)
         await client.get("/v1/me")  # brings a nonce, if one is asked for
         token = await client.token()
+    vouched: list[str] = []
+    if spec.certificate is not None:
+        vouched = [f"client-cert: {spec.certificate}"]
+        vouched.append(f"authorization: Bearer {await _certificate_token(spec)}")
     hashed = base64url(hashlib.sha256(token.encode()).digest()) if token else None
     requests = []
     for number in range(spec.prepared):
         body = msgspec.json.encode(_body(spec, number)) if spec.method == "POST" else b""
-        lines = [f"{spec.method} {spec.path} HTTP/1.1", f"host: {host}"]
+        lines = [f"{spec.method} {spec.path} HTTP/1.1", f"host: {host}", *vouched]
         if spec.method == "POST":
             lines += [
                 "content-type: application/json",
@@ -155,6 +163,14 @@ async def _calls(spec: Spec) -> list[bytes]:
             lines.append(f"dpop: {client.make_proof(spec.method, spec.path, token_hash=hashed)}")
         requests.append("\r\n".join([*lines, "", ""]).encode() + body)
     return requests
+
+
+async def _certificate_token(spec: Spec) -> str:
+    """A token bound to the certificate (RFC 8705 §3)."""
+    form = {"grant_type": "client_credentials", "client_id": spec.client_id}
+    async with httpx.AsyncClient(base_url=spec.url, timeout=ANSWER_SECONDS) as http:
+        answer = await http.post("/oauth2/token", data=form, headers={"client-cert": spec.certificate or ""})
+    return str(answer.raise_for_status().json()["access_token"])
 
 
 def _body(spec: Spec, number: int) -> dict[str, Any]:

@@ -1,7 +1,7 @@
-"""A reference: django-oauth-toolkit's token endpoint, as its documentation sets it up, on a SQLite file.
+"""A reference: django-oauth-toolkit's token endpoint, as its documentation sets it up, on PostgreSQL.
 
 The client's secret is stored plain: hashed, as it is by default, a token takes a third of a second. Run by gunicorn;
-`python toolkit_server.py` makes the database.
+`python toolkit_server.py` makes the tables.
 """
 
 import os
@@ -18,14 +18,13 @@ settings.configure(
     INSTALLED_APPS=["django.contrib.auth", "django.contrib.contenttypes", "oauth2_provider"],
     DATABASES={
         "default": {
-            "ENGINE": "django.db.backends.sqlite3",
-            "NAME": os.environ["REFERENCE_DATABASE"],
+            "ENGINE": "django.db.backends.postgresql",
+            "HOST": os.environ["PGHOST"],
+            "PORT": os.environ["PGPORT"],
+            "USER": os.environ["PGUSER"],
+            "PASSWORD": os.environ["PGPASSWORD"],
+            "NAME": os.environ["PGDATABASE"],
             "CONN_MAX_AGE": None,
-            "OPTIONS": {
-                "timeout": 30,
-                "transaction_mode": "IMMEDIATE",
-                "init_command": "PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL",
-            },
         }
     },
     OAUTH2_PROVIDER={"SCOPES": {"read": "read", "write": "write"}},

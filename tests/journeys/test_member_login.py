@@ -9,10 +9,9 @@ from urllib.parse import parse_qs, urlencode, urlsplit
 
 import httpx
 import msgspec
+from served import Platform
 
 from gateway.client import PartnerClient
-
-from .conftest import Platform
 
 CALLBACK = "http://127.0.0.1:8765/callback"
 ASSERTION = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"

@@ -5,6 +5,7 @@ import json
 import re
 import subprocess
 import sys
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,20 @@ ROOT = Path(__file__).parents[2]
 EXAMPLE = ROOT / "docs" / "examples" / "quickstart.py"
 
 
-@pytest.mark.parametrize("policy", ["partners", "strict"])
-def test_the_quick_start_earns_points(platform: Any, policy: str) -> None:
-    file = platform.data_dir / "sandbox" / policy / "ecommerce.json"
+@pytest.fixture
+def unsigned(platform: Any) -> Generator[None, None, None]:
+    """The strict app asks for nonces only, meanwhile."""
+    client_id = platform.strict_app().client_id
+    for policy in ("optional", "fapi"):
+        done = platform.run("signatures", "demand", client_id, policy, "--by", "maker")
+        assert done.returncode == 0, done.stderr
+        if policy == "optional":
+            yield
+
+
+@pytest.mark.parametrize("kind", ["partners", "strict"])
+def test_the_quick_start_earns_points(platform: Any, unsigned: None, kind: str) -> None:
+    file = platform.data_dir / "sandbox" / kind / "ecommerce.json"
 
     done = subprocess.run(
         [sys.executable, str(EXAMPLE), str(file)], capture_output=True, text=True, timeout=60, check=True
