@@ -3,13 +3,12 @@
 from collections.abc import AsyncGenerator
 
 import pytest
-from attacks.house import House, open_house
+from attacks.house import RING, House, open_house
 from conformance.bank import ISSUER, Bank, RelyingParty, open_bank
 from own_database import database_name, database_url, owner_url, pool
 
 from kernel import logs
 from kernel.settings import Secret, Settings
-from kernel.vault import generate_ring
 
 __all__ = ["database_name", "database_url", "owner_url", "pool"]
 
@@ -30,7 +29,7 @@ async def bank(database_url: str, redis_url: str) -> AsyncGenerator[Bank, None]:
         base_url=ISSUER,
         database_url=Secret(database_url),
         redis_url=Secret(redis_url),
-        master_keys=Secret(generate_ring()),
+        master_keys=Secret(RING),
         token_requests_per_minute=1_000_000,
         token_failures_per_minute=1_000_000,
     )

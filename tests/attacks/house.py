@@ -35,6 +35,8 @@ REDIRECT = "http://127.0.0.1:8765/callback"
 VERIFIER = "v" * 64
 EVERYTHING = " ".join(member_scopes(sorted(SCOPES)))
 PLENTY = 1_000_000
+#: one for all gateways of these tests, which may share a database
+RING = generate_ring()
 
 
 def digest(text: str) -> str:
@@ -225,7 +227,7 @@ async def open_house(database_url: str, redis_url: str) -> AsyncGenerator[House,
         base_url=BASE_URL,
         database_url=Secret(database_url),
         redis_url=Secret(redis_url),
-        master_keys=Secret(generate_ring()),
+        master_keys=Secret(RING),
         token_requests_per_minute=PLENTY,
     )
     runtime = Runtime(settings)

@@ -15,7 +15,7 @@ from attacks.house import House
 
 from gateway.app import build_edge, build_litestar
 from gateway.edge import App, Receive, Scope, Send
-from gateway.server import configure
+from gateway.server import HEAD_BYTES_MAX, OneWrite, configure
 
 DEADLINE_SECONDS = 5.0
 HIDDEN = b"GET /hidden HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -35,6 +35,12 @@ class Counting:
         await self._app(scope, receive, send)
 
 
+class Impatient(OneWrite):
+    """What a worker speaks, with less time for a head."""
+
+    head_seconds = 0.3
+
+
 class _Server(uvicorn.Server):
     @contextlib.contextmanager
     def capture_signals(self) -> Generator[None, None, None]:
@@ -51,15 +57,15 @@ class Target(Counting):
         """Everything that comes back until the server hangs up, or until it has answered and waits for more."""
         self.seen.clear()
         reader, writer = await asyncio.open_connection(*self.address)
+        answer = b""
         try:
             writer.write(data)
             async with asyncio.timeout(DEADLINE_SECONDS):
                 answer = await reader.read(65_536)
-                if writer.can_write_eof():
-                    writer.write_eof()
+                writer.write_eof()
                 return answer + await reader.read()
-        except ConnectionError:
-            return b""
+        except OSError:
+            return answer  # the server has hung up
         finally:
             writer.close()
 
@@ -68,7 +74,7 @@ class Target(Counting):
 async def target(house: House) -> AsyncGenerator[Target, None]:
     counting = Target(build_edge(house.runtime, build_litestar(house.runtime, openapi=None)))
     config = configure(counting)
-    config.lifespan = "off"
+    config.lifespan, config.http = "off", Impatient
     server = _Server(config)
     with socket.create_server(("127.0.0.1", 0)) as listener:
         serving = asyncio.create_task(server.serve(sockets=[listener]))
@@ -167,3 +173,41 @@ async def test_attack_22_what_is_strange_but_clear_is_one_request(target: Target
 async def test_attack_22_a_second_request_is_seen_where_there_is_one(target: Target) -> None:
     assert (await target.send(GET + b"\r\n" + GET + b"\r\n")).count(b"HTTP/1.1 200 ") == 2
     assert target.seen == ["/livez", "/livez"]
+
+
+@pytest.mark.parametrize("head", [b"", b"G", GET, GET + b"X: y", POST + b"X-" + b"a" * 1_000])
+async def test_attack_19_a_head_that_does_not_come_to_its_end_is_not_waited_for(
+    target: Target, head: bytes
+) -> None:
+    target.seen.clear()
+    reader, writer = await asyncio.open_connection(*target.address)
+    writer.write(head)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        with contextlib.suppress(ConnectionError):
+            assert await reader.read() == b""
+    writer.close()
+    assert target.seen == []
+
+
+async def test_attack_19_the_head_of_a_later_request_is_not_waited_for_either(target: Target) -> None:
+    target.seen.clear()
+    reader, writer = await asyncio.open_connection(*target.address)
+    writer.write(GET + b"\r\n" + GET)
+    async with asyncio.timeout(DEADLINE_SECONDS):
+        with contextlib.suppress(ConnectionError):
+            assert (await reader.read()).count(b"HTTP/1.1 200 ") == 1
+    writer.close()
+    assert target.seen == ["/livez"]
+
+
+@pytest.mark.parametrize("start", [GET + b"X: ", GET + b"X-", b"GET /", b"GET /livez?"], ids=len)
+async def test_attack_19_a_head_without_bound_is_refused(target: Target, start: bytes) -> None:
+    answer = await target.send(start + b"a" * (HEAD_BYTES_MAX * 8))
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert target.seen == []
+
+
+async def test_attack_19_many_fields_are_no_way_around_the_bound(target: Target) -> None:
+    answer = await target.send(GET + b"X: yyyyyyyy\r\n" * (HEAD_BYTES_MAX // 2))
+    assert answer == b"" or answer.startswith(b"HTTP/1.1 400 ")
+    assert target.seen == []
