@@ -159,6 +159,9 @@ CLEAR: dict[str, bytes] = {
     "chunk extensions": chunked(b"5;name=value;other"),
     "an upgrade to HTTP/2": GET + b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\n"
     b"HTTP2-Settings: AAMAAABkAARAAAAAAAIAAAAA\r\n\r\n",
+    "an upgrade to WebSocket": GET
+    + b"Connection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n",
     "another host in the target": b"GET http://evil.example/livez HTTP/1.1\r\nHost: x\r\n\r\n",
 }
 
