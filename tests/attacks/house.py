@@ -13,6 +13,7 @@ from typing import Any, cast
 from uuid import UUID, uuid4
 
 import httpx
+from phone import Phone, enrol_member, register_app
 
 from gateway.app import build_edge, build_litestar
 from gateway.client import Answer, PartnerClient
@@ -43,7 +44,14 @@ def digest(text: str) -> str:
     return base64.urlsafe_b64encode(hashlib.sha256(text.encode()).digest()).rstrip(b"=").decode()
 
 
-class MemberClient(PartnerClient):
+class Steady(PartnerClient):
+    """A partner's client that takes a 401 for an answer."""
+
+    def _may_renew(self, answer: Answer, token: str) -> bool:
+        return False
+
+
+class MemberClient(Steady):
     """A partner's client that calls with a member's token in place of its own."""
 
     grant_id = ""
@@ -55,9 +63,6 @@ class MemberClient(PartnerClient):
         self._renew_at = float("inf")
         self.grant_id = issued["grant_id"]
         self.refresh_token = issued["refresh_token"]
-
-    def _may_renew(self, answer: Answer, token: str) -> bool:
-        return False
 
     async def form(self, path: str, **fields: str) -> httpx.Response:
         """A form to an OAuth endpoint, with a fresh assertion."""
@@ -78,7 +83,7 @@ class House:
         self.http = http
 
     def client(self, credentials: Credentials) -> PartnerClient:
-        return PartnerClient(credentials, http=self.http, deadline_seconds=5.0)
+        return Steady(credentials, http=self.http, deadline_seconds=5.0)
 
     async def partner(self, *scopes: str) -> PartnerClient:
         """A live partner with one app, which may do everything unless told otherwise, and an offer on sale."""
@@ -130,6 +135,14 @@ class House:
             webhook_secret="",
         )
         return self.client(credentials)
+
+    async def phone(self) -> Phone:
+        """A member of its own, logged in with the bank's app."""
+        phone = Phone(
+            self.http, self.runtime, await register_app(self.runtime), await enrol_member(self.runtime)
+        )
+        await phone.log_in()
+        return phone
 
     async def partner_id(self, partner: PartnerClient) -> UUID:
         async with transaction(self.runtime.pool) as connection:

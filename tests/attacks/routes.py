@@ -194,6 +194,22 @@ def _own_affairs() -> dict[Route, Ask]:
     }
 
 
+def _phone() -> dict[Route, Ask]:
+    """What the bank's own app asks for its member."""
+
+    def approval(_house: House, things: Things) -> Body:
+        return {"details_hash": things.details_hash, "binding_message": None}
+
+    asked, consents = "/mobile/v1/authorizations", "/mobile/v1/consents"
+    own = ("me", "points", "points/entries", "points/expiring", "membership", "authorizations", "consents")
+    return {("GET", f"/mobile/v1/{name}"): Ask(unnamed=True) for name in own} | {
+        ("POST", f"{asked}/{{authorization}}/approve"): Ask(body=approval),
+        ("POST", f"{asked}/{{another}}/deny"): Ask(),
+        ("GET", f"{consents}/{{consent}}"): Ask(),
+        ("DELETE", f"{consents}/{{consent}}"): Ask(),
+    }
+
+
 def _public() -> dict[Route, Ask]:
     read = {path: Ask() for path in ("/oauth2/jwks", "/livez", "/readyz", "/openapi.json", "/docs")}
     read |= {
@@ -203,11 +219,14 @@ def _public() -> dict[Route, Ask]:
             "openid-configuration",
             "oauth-protected-resource",
             "oauth-protected-resource/v1",
+            "oauth-authorization-server/mobile",
+            "oauth-protected-resource/mobile/v1",
         )
     }
     read |= {
         "/oauth2/sm2_keys": Ask(),
         "/oauth2/authorize": Ask(public=400),
+        "/mobile/oauth2/authorize": Ask(public=400),
         "/static/nothing": Ask(public=404),
         "/problems/not_found": Ask(),
     }
@@ -226,13 +245,16 @@ def _public() -> dict[Route, Ask]:
         "/oauth2/par": Ask(public=400),
         "/oauth2/introspect": Ask(public=400),
         "/oauth2/revoke": Ask(public=400),
+        "/oauth2/bc-authorize": Ask(public=400),
+        "/mobile/oauth2/token": Ask(public=400),
+        "/mobile/oauth2/revoke": Ask(public=400),
     }
     return {("GET", path): ask for path, ask in read.items()} | {
         ("POST", path): ask for path, ask in forms.items()
     }
 
 
-ASKS: dict[Route, Ask] = {**_public(), **_own_affairs(), **_points(), **_offers()}
+ASKS: dict[Route, Ask] = {**_public(), **_own_affairs(), **_points(), **_offers(), **_phone()}
 
 
 def shape(path: str) -> str:

@@ -14,8 +14,9 @@ import msgspec
 import pytest
 from attacks.house import House, MemberClient
 from attacks.routes import ABSENT, ASKS, SUCCESS, Ask, Route, Verdict, declared, shape
-from attacks.things import NOTHING, Things, prepare_things
+from attacks.things import NOTHING, Things, ask_on_the_phone, prepare_things
 from msgspec import Struct, structs
+from phone import Phone
 from points_routes import deliver
 
 from gateway.client import Answer, PartnerClient
@@ -30,8 +31,12 @@ WHO = (
     "member",
     "other_member",
     "admin",
+    "phone",
+    "other_phone",
 )
+PHONES = ("phone", "other_phone")
 WHOSE = ("own", "foreign", "absent")
+OTHERS = ("other_partner", "other_phone")
 OWNERS = ("partner", "other_partner", "wrong_scope", "member")
 #: headers that differ from answer to answer
 MOVING = ("x-request-id", "ratelimit", "ratelimit-policy", "dpop-nonce", "content-length", "date")
@@ -47,11 +52,13 @@ class Cast(Struct, frozen=True, kw_only=True):
     suspended_partner: PartnerClient
     member: MemberClient
     other_member: MemberClient
+    phone: Phone
+    other_phone: Phone
     own: Things
     foreign: Things
     suspended: Things
 
-    def client(self, who: str, scope: str) -> PartnerClient | None:
+    def client(self, who: str, scope: str) -> PartnerClient | Phone | None:
         if who == "wrong_scope":
             left = sorted(set(SCOPES) - set(scope.split("|")))
             return self.house.client(structs.replace(self.partner.credentials, scopes=left))
@@ -66,7 +73,7 @@ class Cast(Struct, frozen=True, kw_only=True):
             return NOTHING
         if who == "suspended_partner" and whose == "own":
             return self.suspended
-        return self.own if (who == "other_partner") == (whose == "foreign") else self.foreign
+        return self.own if (who in OTHERS) == (whose == "foreign") else self.foreign
 
 
 @pytest.fixture(scope="module")
@@ -74,6 +81,9 @@ async def cast(house: House) -> AsyncGenerator[Cast, None]:
     partner, other, suspended = [await house.partner() for _ in range(3)]
     own, foreign, gone = [await prepare_things(house, each) for each in (partner, other, suspended)]
     await house.suspend(suspended)
+    phone, other_phone = [await house.phone() for _ in range(2)]
+    own = await ask_on_the_phone(house, partner, phone, own)
+    foreign = await ask_on_the_phone(house, other, other_phone, foreign)
     yield Cast(
         house=house,
         partner=partner,
@@ -81,6 +91,8 @@ async def cast(house: House) -> AsyncGenerator[Cast, None]:
         suspended_partner=suspended,
         member=await house.grant(partner, own.member),
         other_member=await house.grant(partner, own.other),
+        phone=phone,
+        other_phone=other_phone,
         own=own,
         foreign=foreign,
         suspended=gone,
@@ -96,6 +108,8 @@ def expected(opt: Mapping[str, Any], ask: Ask, who: str, whose: str) -> Verdict:
         return 401, "token_missing"
     if who == "admin":
         return 401, "invalid_token"
+    if (opt.get("audience") == "mobile") != (who in PHONES):
+        return 401, "invalid_token"
     if who == "suspended_partner":
         return 403, "partner_not_active"
     if who in ("member", "other_member") and opt.get("member_token") is not True:
@@ -109,13 +123,17 @@ def expected(opt: Mapping[str, Any], ask: Ask, who: str, whose: str) -> Verdict:
     return ask.own if who != "member" or ask.member is None else ask.member
 
 
-async def put(cast: Cast, route: Route, who: str, things: Things, client: PartnerClient | None) -> Answer:
+async def put(
+    cast: Cast, route: Route, who: str, things: Things, client: PartnerClient | Phone | None
+) -> Answer:
     """The answer to one request of `route` about `things`."""
     method, path = route
     body = ASKS[route].body(cast.house, things)
     raw = b"" if body is None else msgspec.json.encode(body)
     where = path.format(**structs.asdict(things))
     key = str(uuid4()) if method == "POST" else None
+    if isinstance(client, Phone):
+        return _answer(await client.call(method, where, body))
     if client is not None:
         return await client.send(method, where, raw, idempotency_key=key)
     headers = {"content-type": "application/json"} if raw else {}
@@ -123,7 +141,10 @@ async def put(cast: Cast, route: Route, who: str, things: Things, client: Partne
         headers["idempotency-key"] = key
     if who == "admin":
         headers["authorization"] = "Basic bWFrZXI6c2VjcmV0"
-    answer: httpx.Response = await cast.house.http.request(method, where, content=raw, headers=headers)
+    return _answer(await cast.house.http.request(method, where, content=raw, headers=headers))
+
+
+def _answer(answer: httpx.Response) -> Answer:
     return Answer(status=answer.status_code, headers=dict(answer.headers), content=answer.content)
 
 
@@ -189,7 +210,7 @@ def names_something(opt: Mapping[str, Any], ask: Ask) -> bool:
 
 def leaked(cast: Cast, who: str, whose: str, answer: Answer) -> list[str]:
     """Names of another partner's things in an answer to one who did not say them."""
-    theirs = cast.own if who == "other_partner" else cast.foreign
+    theirs = cast.own if who in OTHERS else cast.foreign
     if whose == "foreign":
         return []
     text = answer.content.decode(errors="replace")

@@ -11,7 +11,7 @@ from uuid import uuid4
 import msgspec
 import pytest
 from attacks.house import House
-from attacks.routes import ASKS, declared, shape
+from attacks.routes import ASKS, declared
 from attacks.test_bypass_jwt import ask, call, good_assertion, good_token
 from attacks.things import Things, prepare_things
 from conformance.bank import Bank, RelyingParty
@@ -72,7 +72,7 @@ ASSIGNED: dict[str, Any] = {
     "now": "2000-01-01T00:00:00Z",
     "__proto__": {"admin": True},
 }
-WRITES = [route for route, asked in ASKS.items() if "scope" in declared()[route[0], shape(route[1])]]
+WRITES = [route for route in ASKS if route[0] == "POST" and route[1].startswith("/v1/")]
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +82,7 @@ async def owned(house: House) -> AsyncGenerator[tuple[PartnerClient, Things], No
     await deliver(house.runtime)
 
 
-@pytest.mark.parametrize("route", [route for route in WRITES if route[0] == "POST"], ids=" ".join)
+@pytest.mark.parametrize("route", WRITES, ids=" ".join)
 async def test_attack_17_a_field_that_is_not_the_partners_to_say_is_refused(
     house: House, owned: tuple[PartnerClient, Things], route: tuple[str, str]
 ) -> None:

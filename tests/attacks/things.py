@@ -1,10 +1,12 @@
 """What belongs to one partner, one of each kind, and how another one of a kind is made."""
 
+from datetime import timedelta
 from typing import Any
 from uuid import uuid4
 
-from attacks.house import House
+from attacks.house import House, MemberClient
 from msgspec import structs
+from phone import Phone
 from points_routes import Scene, prepare
 
 from gateway.client import PartnerClient
@@ -12,6 +14,8 @@ from gateway.credentials import SigningKey
 from kernel.calendar import business_date, rfc3339
 from kernel.database import transaction
 from kernel.ids import to_wire
+from partners.oauth import service as oauth
+from partners.registry import service as registry
 from partners.settlement.service import close_batch
 from partners.webhooks.service import relay
 
@@ -31,6 +35,11 @@ class Things(Scene, frozen=True, kw_only=True):
     endpoint: str
     event: str
     batch: str
+    #: what a member finds on its phone: two requests with what they show, and what it once allowed
+    authorization: str = "aut_" + "0" * 26
+    another: str = "aut_" + "0" * 26
+    details_hash: str = "A" * 43
+    consent: str = "grt_" + "0" * 26
 
     def names(self) -> set[str]:
         """Everything by which a request can name these things."""
@@ -38,7 +47,7 @@ class Things(Scene, frozen=True, kw_only=True):
 
     def private(self) -> set[str]:
         """By which it could be told that they exist; what all partners offer alike tells nothing."""
-        return self.names() - {self.reward, self.quote_hash}
+        return self.names() - {self.reward, self.quote_hash} - NOTHING.names()
 
 
 def _absent(prefix: str) -> str:
@@ -100,6 +109,41 @@ async def make_plan(house: House, partner: PartnerClient, member: str) -> dict[s
     made = await make_disclosed_quote(house, partner, member)
     accepted: dict[str, Any] = await partner.post(f"/v1/quotes/{made['id']}/accept")
     return accepted
+
+
+async def ask_on_the_phone(house: House, partner: PartnerClient, phone: Phone, things: Things) -> Things:
+    """The same, and what the member of `phone` has there: two requests of the partner's and a consent."""
+    partner_id, now = await house.partner_id(partner), house.runtime.clock.now()
+    member = phone.member.ref
+    async with transaction(house.runtime.pool) as connection:
+        await registry.allow_backchannel(
+            connection, client_id=partner.credentials.client_id, allowed=True, actor="test", now=now
+        )
+        sub = await oauth.subject_for(
+            connection, partner_id=partner_id, member=member, vault=house.runtime.vault, now=now
+        )
+        consent = await oauth.grant_consent(
+            connection,
+            partner_id=partner_id,
+            member=member,
+            scopes=["members:read"],
+            ends_on=business_date(now) + timedelta(days=300),
+            now=now,
+        )
+    client = MemberClient(partner.credentials, http=house.http)
+    asked = [
+        (await client.form("/oauth2/bc-authorize", login_hint=sub, scope="members:read")).json()
+        for _ in range(2)
+    ]
+    shown = (await phone.call("GET", "/mobile/v1/authorizations")).json()["data"]
+    [first] = [one for one in shown if one["id"] == asked[0]["authorization"]]
+    return structs.replace(
+        things,
+        authorization=first["id"],
+        another=asked[1]["authorization"],
+        details_hash=first["details_hash"],
+        consent=to_wire("grt", consent),
+    )
 
 
 async def prepare_things(house: House, partner: PartnerClient) -> Things:
