@@ -93,6 +93,8 @@ class Edge:
         fields = read_fields(scope["headers"])
         exit_ = _Exit(send, passage, _interaction_id(fields), self._spend, self._signing)
         try:
+            if fields.transfer_coding:
+                check_coding(fields.transfer_coding)
             passage.sender = self.runtime.proxies.sender_of(scope, now)
             await self._identify(scope, fields, passage, exit_)
             if scope["method"] not in READS or fields.announces_body:
@@ -293,8 +295,16 @@ class _Exit:
         answer = render(refusal, base_url=self._passage.base_url, trace_id=self._passage.request_id)
         headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
         headers.append((b"content-length", str(len(answer.body)).encode()))
+        if isinstance(refusal, RequestMalformed):
+            headers.append((b"connection", b"close"))  # where the next request begins is doubtful
         await self({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self({"type": "http.response.body", "body": answer.body, "more_body": False})
+
+
+def check_coding(codings: list[bytes]) -> None:
+    """RFC 9112 §6.1: a coding we do not know may mean another end of the body to whoever stands before us."""
+    if [coding.strip().lower() for coding in codings] != [b"chunked"]:
+        raise RequestMalformed
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -15,10 +15,8 @@ from kernel.settings import Settings
 KEEP_ALIVE_SECONDS = 75
 CONNECTIONS_MAX = 2_000
 KEPT_BYTES_MAX = 16_384
-#: of a request's head, and of what follows its body
-HEAD_BYTES_MAX = 65_536
-#: from a head's first byte to its last, and for the rest of a body nobody reads any more
-HEAD_SECONDS = 10.0
+#: of a request line with its header fields, and of what follows a body
+HEAD_BYTES_MAX = 131_072
 #: a request leaves hardly anything to the collector, and each collection is a pause for all requests
 COLLECT_AFTER = (20_000, 20, 50)
 
@@ -26,79 +24,71 @@ COLLECT_AFTER = (20_000, 20, 50)
 class OneWrite(HttpToolsProtocol):
     """Sends head and body of an answer in one write: each write is a call of the system, and a packet.
 
-    And bounds what uvicorn leaves open: how long a head may be and how long it may take, on a connection that may never
-    have said anything. Trailer fields are nobody's header fields (RFC 9110 §6.5.1): a proxy that takes Client-Cert from a
-    client's head may well hand on its trailers.
+    The head of a request has to arrive in time and within bounds: uvicorn waits for ever and keeps whatever comes. So has the
+    rest of a request that is answered already. Trailer fields are nobody's header fields (RFC 9110 §6.5.1): a proxy that
+    takes Client-Cert from a client's head may well hand on its trailers.
     """
 
-    def __init__(
-        self,
-        *given: Any,
-        head_seconds: float = HEAD_SECONDS,
-        silence_seconds: float = KEEP_ALIVE_SECONDS,
-        **named: Any,
-    ) -> None:
-        super().__init__(*given, **named)
-        self._head_seconds = head_seconds
-        self._silence_seconds = silence_seconds
-        self._in_head = self._in_message = False
-        #: bytes since anything of a request was complete
-        self._pending = 0
-        self.head_timer: asyncio.TimerHandle | None = None
+    #: from the first byte to the last; and how often that is looked at
+    head_seconds = 10.0
+
+    _awaited_since: float | None = None
+    #: since anything of a request was complete
+    _pending_bytes = 0
+    _in_head = _in_message = False
+    _watch: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(cast(asyncio.Transport, _Gathered(transport)))
-        self.timeout_keep_alive_task = self.loop.call_later(
-            self._silence_seconds, self.timeout_keep_alive_handler
-        )
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        self._stop_timer()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        self._pending += len(data)
-        super().data_received(data)
-        if self._pending > HEAD_BYTES_MAX and not self.transport.is_closing():
-            self.send_400_response("Request header too long.")
-        elif self._in_head:
-            self._start_timer()
+        self._await_head()
+        self._watch = self.loop.call_later(self.head_seconds, self._look)
 
     def on_message_begin(self) -> None:
-        self._in_head = self._in_message = True
         super().on_message_begin()
+        self._in_head = self._in_message = True
+        self._await_head()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._in_head, self._pending = False, 0
-        self._stop_timer()
+        self._in_head, self._awaited_since, self._pending_bytes = False, None, 0
         super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
-        self._pending = 0
+        self._pending_bytes = 0
         super().on_body(body)
 
     def on_message_complete(self) -> None:
-        self._in_message, self._pending = False, 0
-        self._stop_timer()
+        self._in_message, self._awaited_since, self._pending_bytes = False, None, 0
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
         super().on_response_complete()
-        if self._in_message:
-            self._start_timer()
+        if self._in_message and self._awaited_since is None:
+            self._awaited_since = self.loop.time()
 
-    def _start_timer(self) -> None:
-        if self.head_timer is None and not self.transport.is_closing():
-            self.head_timer = self.loop.call_later(self._head_seconds, self.timeout_keep_alive_handler)
+    def data_received(self, data: bytes) -> None:
+        self._pending_bytes += len(data)
+        super().data_received(data)
+        if self._pending_bytes > HEAD_BYTES_MAX and not self.transport.is_closing():
+            self.send_400_response("The head of the request is too long.")
 
-    def _stop_timer(self) -> None:
-        if self.head_timer is not None:
-            self.head_timer.cancel()
-            self.head_timer = None
+    def connection_lost(self, exc: Exception | None) -> None:
+        if self._watch is not None:
+            self._watch.cancel()
+        super().connection_lost(exc)
+
+    def _await_head(self) -> None:
+        self._awaited_since = self.loop.time()
+
+    def _look(self) -> None:
+        since, now = self._awaited_since, self.loop.time()
+        if since is not None and now - since >= self.head_seconds:
+            self.transport.abort()
+        else:
+            self._watch = self.loop.call_later(self.head_seconds, self._look)
 
 
 class _Gathered:

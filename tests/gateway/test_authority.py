@@ -7,13 +7,12 @@ from uuid import uuid4
 import httpx
 import msgspec
 import pytest
+from points_routes import EARN, MATRIX, NOTHING, SPEND, ask, deliver, outcome, prepare, withdraw
 
 from gateway.app import ROUTES
 from gateway.client import PartnerClient
 from gateway.runtime import Runtime
 from partners.oauth.scopes import SCOPES
-
-from .matrix import EARN, MATRIX, NOTHING, SPEND, ask, deliver, outcome, prepare, withdraw
 
 Register = Callable[..., Awaitable[PartnerClient]]
 

@@ -6,11 +6,10 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from points_routes import MATRIX, NOTHING, Probe, Scene, deliver, prepare
 
 from gateway.client import Answer, PartnerClient
 from gateway.runtime import Runtime
-
-from .matrix import MATRIX, NOTHING, Probe, Scene, deliver, prepare
 
 POSTS = [
     pytest.param(path, id=path)

@@ -25,6 +25,8 @@ class Wire:
         self.done.append("closed")
         self.closed.set()
 
+    abort = close
+
     def is_closing(self) -> bool:
         return "closed" in self.done
 
@@ -53,10 +55,16 @@ class Seen:
         await send({"type": "http.response.body", "body": b""})
 
 
-def connect(seen: Seen, wire: Wire, **limits: float) -> OneWrite:
+class Hasty(OneWrite):
+    """Waits no longer than a test does."""
+
+    head_seconds = 0.01
+
+
+def connect(seen: Seen, wire: Wire, kind: type[OneWrite] = OneWrite) -> OneWrite:
     config = configure(seen)
     config.load()
-    protocol = OneWrite(config=config, server_state=ServerState(), app_state={}, **limits)
+    protocol = kind(config=config, server_state=ServerState(), app_state={})
     protocol.connection_made(cast(asyncio.Transport, wire))
     return protocol
 
@@ -143,33 +151,13 @@ async def test_a_head_has_its_bound(beginning: bytes, more: bytes) -> None:
     assert wire.is_closing()
 
 
-@pytest.mark.parametrize("sent", [b"", b"GET / HTTP/1.1\r\nhost: "], ids=["silent", "slow"])
-async def test_a_head_has_its_time(sent: bytes) -> None:
-    wire = Wire()
-    protocol = connect(Seen(), wire, head_seconds=0.01, silence_seconds=0.01)
-    if sent:
-        protocol.data_received(sent)
-
-    await soon(wire.closed.wait())
-
-
-async def test_a_head_that_is_complete_has_no_time_to_keep() -> None:
-    seen, wire = Seen(), Wire()
-    protocol = connect(seen, wire, head_seconds=0.01)
-    protocol.data_received(b"GET / HTTP/1.1\r\nhost:")
-    protocol.data_received(b" a\r\n\r\n")
-
-    await soon(seen.answered.acquire())
-    assert protocol.head_timer is None
-
-
 async def test_a_body_nobody_reads_any_more_has_its_time() -> None:
     async def refuse(_scope: Any, _receive: Any, send: Any) -> None:
         await send({"type": "http.response.start", "status": 401, "headers": []})
         await send({"type": "http.response.body", "body": b"no"})
 
     wire = Wire()
-    protocol = connect(cast(Seen, refuse), wire, head_seconds=0.01)
+    protocol = connect(cast(Seen, refuse), wire, Hasty)
     protocol.data_received(b"POST / HTTP/1.1\r\nhost: a\r\ncontent-length: 1000\r\n\r\n")
     await soon(wire.wrote.wait())
     protocol.data_received(b"x")
