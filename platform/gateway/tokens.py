@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Any
 
+import asyncpg
 import msgspec
 
 from gateway.batching import Batcher
@@ -85,14 +86,21 @@ class TokenDesk:
 
         What is remembered of a client may be a moment old: a key that was revoked in that moment must not get another token.
         """
+        try:
+            outcomes = await self._settle(examined)
+        except asyncpg.LockNotAvailableError:
+            # Somebody sits on one of them; apart, the others need not wait for that.
+            return [LongWay() for _ in examined]
+        return [outcomes.get(id(each), LongWay()) for each in examined]
+
+    async def _settle(self, examined: Sequence[Examined]) -> dict[int, Outcome]:
         async with acquire(self._runtime.pool) as connection:
             names = sorted({each.request.client.client_id for each in examined})
             present = await list_clients(connection, names)
             same = [
                 one for one in examined if present.get(one.request.client.client_id) == one.request.client
             ]
-            outcomes = await self._use_up(connection, same)
-        return [outcomes.get(id(each), LongWay()) for each in examined]
+            return await self._use_up(connection, same)
 
     async def _use_up(self, connection: Connection, examined: Sequence[Examined]) -> dict[int, Outcome]:
         if not examined:

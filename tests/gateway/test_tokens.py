@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Generator
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, cast
 from urllib.parse import urlencode
 
@@ -18,7 +18,7 @@ from gateway.runtime import Runtime
 from kernel import attempts
 from kernel.attempts import address_subject
 from kernel.clock import DatabaseClock
-from kernel.database import Connection
+from kernel.database import Connection, transaction
 from kernel.settings import Settings
 from partners.oauth.token import TOKEN_PATH
 
@@ -270,3 +270,22 @@ async def test_copies_of_an_assertion_are_not_counted_as_the_clients_requests(
 
     assert sorted(answer.status_code for answer in answers) == [200, 401, 401, 401]
     assert counted.requests == 1
+
+
+async def test_a_client_whose_count_is_locked_holds_up_nobody_else(settings: Settings, register: Any) -> None:
+    stuck, other = await register("points:earn"), await register("points:earn")
+    runtime = Runtime(structs.replace(settings, lock_timeout_ms=500))
+    async with runtime.open():
+        edge = build_edge(runtime, build_litestar(runtime, openapi=None))
+        async with transaction(runtime.pool) as connection:
+            for minute in (timedelta(), timedelta(minutes=1)):
+                moment = runtime.clock.now() + minute
+                await attempts.count(
+                    connection, f"client:{stuck.credentials.client_id}", requests=1, now=moment
+                )
+            for client_id in (stuck.credentials.client_id, other.credentials.client_id):
+                await runtime.directory.find(client_id)  # known, so that all are in one batch
+            crowd = [ask(edge, stuck) for _ in range(25)]
+            answers = await asyncio.gather(*crowd, *(ask(edge, other) for _ in range(3)))
+
+    assert [answer.status_code for answer in answers[25:]] == [200] * 3
