@@ -60,6 +60,9 @@ SELECT origin, client_id, document, expires_at, used_at FROM oauth_code WHERE co
 # The one statement that decides which exchange of a code succeeds.
 USE_CODE = "UPDATE oauth_code SET used_at = $2 WHERE code_hash = $1 AND used_at IS NULL RETURNING true"
 
+# An exchange that is under way is waited for: either it has its tokens by then, or it comes too late.
+USE_CODES_OF_GRANT = "UPDATE oauth_code SET used_at = $2 WHERE consent_id = $1 AND used_at IS NULL"
+
 # Of refresh tokens too: they outlive the codes they came with.
 LIST_ORIGINS = """
 SELECT origin FROM oauth_code WHERE consent_id = $1
@@ -166,6 +169,11 @@ async def list_origins(connection: Connection, consent_id: UUID) -> list[UUID]:
 async def use_code(connection: Connection, code_hash: bytes, *, now: datetime) -> bool:
     """True for one caller, whoever else holds a copy."""
     return bool(await connection.fetchval(USE_CODE, code_hash, now))
+
+
+async def use_codes_of_grant(connection: Connection, consent_id: UUID, *, now: datetime) -> None:
+    """Use up those nobody has exchanged yet."""
+    await connection.execute(USE_CODES_OF_GRANT, consent_id, now)
 
 
 async def forget_codes(connection: Connection, *, before: datetime) -> None:

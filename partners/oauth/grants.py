@@ -114,7 +114,8 @@ async def _change(
 
 
 async def _end_tokens(connection: Connection, grant_id: UUID, *, now: datetime) -> None:
-    """Whatever came of earlier codes: it may carry more than is granted now. The grant itself goes on."""
+    """Whatever came or could come of earlier codes: it may carry more than is granted now. The grant itself goes on."""
+    await flow_queries.use_codes_of_grant(connection, grant_id, now=now)
     origins = await flow_queries.list_origins(connection, grant_id)
     await refresh_queries.revoke_refresh_of_grant(connection, grant_id, now=now)
     await revoke(connection, [f"origin:{origin}" for origin in origins], now=now)

@@ -1,0 +1,94 @@
+"""What a change or an end of a grant means for what was on its way at that moment."""
+
+import asyncio
+from collections.abc import AsyncGenerator
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from kernel.database import Connection, Pool, open_pool, transaction
+from kernel.ids import from_wire
+from partners.oauth import grants, interaction
+from partners.oauth.model import Consent
+from partners.registry import service as registry
+from partners.registry.model import App
+from points.membership.service import enrol_members
+
+from .member_flow import REDIRECT, Flow, error_of, good
+
+DAY = timedelta(days=1)
+
+
+async def find_grant(connection: Connection, app: App, grant_id: str | None, now: Any) -> Consent:
+    found = await grants.find_grant(
+        connection, partner_id=app.partner_id, grant_id=from_wire("grt", grant_id or ""), now=now
+    )
+    assert found is not None
+    return found
+
+
+async def test_a_code_from_before_a_grant_was_replaced_is_worth_nothing(flow: Flow) -> None:
+    first = await flow.issued(scope="members:read points:earn")
+    code = await flow.code(scope="members:read", grant_management_action="merge", grant_id=first.grant_id)
+    replaced = await flow.issued(
+        scope="points:earn", grant_management_action="replace", grant_id=first.grant_id
+    )
+    assert error_of(await flow.exchange(code)) == "invalid_grant"
+    good(await flow.refresh(replaced.refresh_token))
+
+
+@pytest.fixture
+async def two_pools(database_url: str, pool: Pool) -> AsyncGenerator[list[Pool], None]:
+    """As two worker processes have them."""
+    async with await open_pool(database_url, size=4, application="tessera-tests-2") as other:
+        yield [pool, other]
+
+
+@pytest.fixture
+async def committed(two_pools: list[Pool], register: Any, lasting_signer: Any, vault: Any, now: Any) -> Flow:
+    """A flow whose every step commits."""
+    async with transaction(two_pools[0]) as connection:
+        app, client = await register(connection, now)
+        await registry.add_redirect_uri(
+            connection, client_id=app.client_id, uri=REDIRECT, sandbox=False, actor="test", now=now
+        )
+        [member] = await enrol_members(connection, count=1, now=now)
+    return Flow(
+        lambda: transaction(two_pools[0]),
+        client=client,
+        signer=lasting_signer,
+        vault=vault,
+        member=member,
+        now=now,
+    )
+
+
+async def until_done_or_waiting(step: asyncio.Task[Any], connection: Connection) -> None:
+    """Until the step has ended, or waits for a lock that this connection holds."""
+    waiting = (
+        "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE pg_backend_pid() = ANY(pg_blocking_pids(pid)))"
+    )
+    while not step.done() and not await connection.fetchval(waiting):
+        await asyncio.wait([step], timeout=0.01)
+
+
+async def test_an_exchange_that_meets_a_replacement_keeps_nothing(
+    committed: Flow, two_pools: list[Pool]
+) -> None:
+    first = await committed.issued(scope="members:read points:earn")
+    named = {"grant_id": first.grant_id}
+    code = await committed.code(scope="members:read", grant_management_action="merge", **named)
+    handle = await committed.ask(scope="points:earn", grant_management_action="replace", **named)
+    async with transaction(two_pools[1]) as connection:
+        await interaction.approve_interaction(
+            connection,
+            handle=handle,
+            member=committed.member,
+            authentication=grants.Authentication(at=committed.now, methods=["pwd", "otp"]),
+            sensitive_given=False,
+            now=committed.now,
+        )
+        exchanged = asyncio.create_task(committed.exchange(code))
+        await until_done_or_waiting(exchanged, connection)
+    assert error_of(await exchanged) == "invalid_grant"
