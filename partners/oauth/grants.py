@@ -98,7 +98,7 @@ async def _change(
     wanted = asked if asked.grant_action == "replace" else _merged(present, asked)
     if len(wanted.authorization_details) > DETAILS_MAX:
         return None
-    await grant_queries.change_grant(
+    changed = await grant_queries.change_grant(
         connection,
         present.id,
         scopes=wanted.scopes,
@@ -108,6 +108,8 @@ async def _change(
         sensitive=wanted.sensitive,
         ends_on=wanted.ends_on,
     )
+    if not changed:
+        return None
     if asked.grant_action == "replace":
         await _end_tokens(connection, present.id, now=now)
     return present.id

@@ -73,6 +73,25 @@ async def until_done_or_waiting(step: asyncio.Task[Any], connection: Connection)
         await asyncio.wait([step], timeout=0.01)
 
 
+async def test_an_answer_that_meets_a_withdrawal_widens_nothing(
+    committed: Flow, two_pools: list[Pool]
+) -> None:
+    first = await committed.issued(scope="members:read")
+    handle = await committed.ask(
+        scope="points:earn", grant_management_action="merge", grant_id=first.grant_id
+    )
+    grant_id = from_wire("grt", first.grant_id or "")
+    async with transaction(two_pools[1]) as connection:
+        client = await registry.find_client(connection, committed.client.client_id)
+        assert client is not None
+        await grants.withdraw_grant(
+            connection, partner_id=client.partner_id, grant_id=grant_id, now=committed.now
+        )
+        answer = asyncio.create_task(committed.approve(handle))
+        await until_done_or_waiting(answer, connection)
+    assert (await answer)["error"] == "access_denied"
+
+
 async def test_an_exchange_that_meets_a_replacement_keeps_nothing(
     committed: Flow, two_pools: list[Pool]
 ) -> None:
