@@ -147,7 +147,9 @@ def _merged(present: Consent, asked: AuthorizationRequest) -> _Extent:
         data_kinds=sorted({*present.data_kinds, *asked.data_kinds}),
         authorization_details=details,
         sensitive=present.sensitive or asked.sensitive,
-        ends_on=max(present.ends_on, asked.ends_on),
+        # The page showed what is new and its end. What was agreed to before must not outlast the end shown then, nor
+        # what is new the end shown now; whoever wants longer asks for everything again and replaces the grant.
+        ends_on=min(present.ends_on, asked.ends_on),
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from kernel.calendar import business_date
 from kernel.database import Connection, Pool, open_pool, transaction
 from kernel.ids import from_wire
 from partners.oauth import grants, interaction
@@ -36,6 +37,35 @@ async def test_a_code_from_before_a_grant_was_replaced_is_worth_nothing(flow: Fl
     )
     assert error_of(await flow.exchange(code)) == "invalid_grant"
     good(await flow.refresh(replaced.refresh_token))
+
+
+async def test_a_merge_makes_nothing_last_longer_than_the_member_was_shown(
+    flow: Flow, connection: Connection, app: App
+) -> None:
+    """Neither what was agreed to before, of which the page says nothing, nor what is agreed to now."""
+    soon, late = (str(business_date(flow.now) + days * DAY) for days in (10, 20))
+    for first_ends, then_ends in ((soon, late), (late, soon)):
+        first = await flow.issued(scope="members:read", grant_ends_on=first_ends)
+        handle = await flow.ask(
+            scope="points:earn",
+            grant_management_action="merge",
+            grant_id=first.grant_id,
+            grant_ends_on=then_ends,
+        )
+        shown = await interaction.find_interaction(connection, handle=handle, now=flow.now)
+        assert shown is not None
+        assert str(shown.ends_on) == soon
+        good(await flow.exchange((await flow.approve(handle))["code"]))
+        assert str((await find_grant(connection, app, first.grant_id, flow.now)).ends_on) == soon
+
+
+async def test_a_merge_that_names_no_end_keeps_the_grants(
+    flow: Flow, connection: Connection, app: App
+) -> None:
+    end = business_date(flow.now) + 10 * DAY
+    first = await flow.issued(scope="members:read", grant_ends_on=str(end))
+    await flow.issued(scope="points:earn", grant_management_action="merge", grant_id=first.grant_id)
+    assert (await find_grant(connection, app, first.grant_id, flow.now)).ends_on == end
 
 
 @pytest.fixture
