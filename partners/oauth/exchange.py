@@ -145,6 +145,7 @@ def _allowance(
         scopes=[scope for scope in scopes if scope in grant.scopes and scope in client.scopes],
         sub=sub,
         grant_id=to_wire("grt", grant.id),
+        ends_at=grant.ends_at,
         origin=str(origin),
         authorization_details=to_claims(grant.authorization_details) or None,
         refresh_token=refresh_token,

@@ -4,13 +4,12 @@ Both are answered from the database, so an answer is never older than the questi
 unknown or an ended one, nothing is told but that it is not active.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from msgspec import to_builtins
 
-from kernel.calendar import start_of_day
 from kernel.database import Connection
 from kernel.errors import Absent
 from kernel.ids import from_wire, to_wire
@@ -179,12 +178,11 @@ async def _tell_refresh(
     )
     if grant is None:
         return INACTIVE
-    last_moment = start_of_day(grant.ends_on + timedelta(days=1))
     answer: dict[str, Any] = {
         "active": True,
         "scope": " ".join(stored.scopes),
         "client_id": stored.client_id,
-        "exp": int(min(last_moment, stored.used_at + IDLE).timestamp()),
+        "exp": int(min(grant.ends_at, stored.used_at + IDLE).timestamp()),
         "iat": int(stored.issued_at.timestamp()),
         "sub": stored.sub,
         "iss": signer.issuer,

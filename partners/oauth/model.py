@@ -1,11 +1,12 @@
 """Tokens, proofs, consents as values."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal
 from uuid import UUID
 
 from msgspec import Meta, Struct, field
 
+from kernel.calendar import start_of_day
 from kernel.caller import Caller, MemberRef
 from partners.oauth.details import AuthorizationDetail
 from partners.registry.model import Client
@@ -196,6 +197,11 @@ class Consent(Struct, frozen=True, kw_only=True):
     authorization_details: list[AuthorizationDetail] = []
     #: the member agreed separately to the use of sensitive data (PIPL §29)
     sensitive: bool = False
+
+    @property
+    def ends_at(self) -> datetime:
+        """From this moment on it does not stand."""
+        return start_of_day(self.ends_on + timedelta(days=1))
 
 
 class Standing(Struct, frozen=True, kw_only=True):

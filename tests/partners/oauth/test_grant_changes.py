@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from kernel.calendar import business_date
+from kernel.calendar import business_date, start_of_day
 from kernel.database import Connection, Pool, open_pool, transaction
 from kernel.ids import from_wire
 from partners.oauth import grants, interaction
@@ -16,7 +16,7 @@ from partners.registry import service as registry
 from partners.registry.model import App
 from points.membership.service import enrol_members
 
-from .member_flow import REDIRECT, Flow, error_of, good
+from .member_flow import REDIRECT, Flow, claims_of, error_of, good
 
 DAY = timedelta(days=1)
 
@@ -66,6 +66,16 @@ async def test_a_merge_that_names_no_end_keeps_the_grants(
     first = await flow.issued(scope="members:read", grant_ends_on=str(end))
     await flow.issued(scope="points:earn", grant_management_action="merge", grant_id=first.grant_id)
     assert (await find_grant(connection, app, first.grant_id, flow.now)).ends_on == end
+
+
+async def test_no_token_outlives_its_grant(flow: Flow) -> None:
+    today = business_date(flow.now)
+    midnight = start_of_day(today + DAY)
+    code_flow = flow.later((midnight - flow.now).total_seconds() - 20)
+    issued = await code_flow.issued(grant_ends_on=str(today))
+    assert issued.expires_in == 20
+    assert claims_of(issued.access_token)["exp"] == int(midnight.timestamp())
+    assert good(await code_flow.refresh(issued.refresh_token)).expires_in == 20
 
 
 @pytest.fixture
