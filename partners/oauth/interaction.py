@@ -61,7 +61,10 @@ class Interaction(Struct, frozen=True, kw_only=True):
 
 
 async def find_interaction(connection: Connection, *, handle: str, now: datetime) -> Interaction | None:
-    """The open request behind a page, or None; may be asked as often as the page is loaded."""
+    """The open request behind a page, or None; may be asked as often as the page is loaded.
+
+    Of a partner that was suspended meanwhile there is none: nobody should log in for what leads nowhere.
+    """
     pushed = await _find(connection, handle, now=now)
     if pushed is None:
         return None
@@ -95,7 +98,7 @@ async def approve_interaction(
 ) -> str:
     """Record the grant and use the request up; returns where the member is sent, with a code or an error."""
     pushed = await _find(connection, handle, now=now)
-    if pushed is None or not await _may_return(connection, pushed):
+    if pushed is None:
         raise InteractionGone
     if pushed.document.sensitive and not sensitive_given:
         raise SensitiveConsentMissing
@@ -113,7 +116,7 @@ async def approve_interaction(
 async def deny_interaction(connection: Connection, *, handle: str, now: datetime) -> str:
     """Use the request up without a grant; returns where the member is sent."""
     pushed = await _find(connection, handle, now=now)
-    if pushed is None or not await _may_return(connection, pushed):
+    if pushed is None:
         raise InteractionGone
     return await _deny(connection, pushed, "the member did not agree", now=now)
 
@@ -127,7 +130,8 @@ async def _deny(connection: Connection, pushed: PushedRequest, reason: str, *, n
 async def _find(connection: Connection, handle: str, *, now: datetime) -> PushedRequest | None:
     if not 0 < len(handle) <= HANDLE_LENGTH_MAX or not handle.isascii():
         return None
-    return await flow_queries.find_request(connection, sha256(handle), now=now)
+    pushed = await flow_queries.find_request(connection, sha256(handle), now=now)
+    return pushed if pushed is not None and await _may_return(connection, pushed) else None
 
 
 async def _may_return(connection: Connection, pushed: PushedRequest) -> bool:

@@ -78,6 +78,15 @@ async def test_no_token_outlives_its_grant(flow: Flow) -> None:
     assert good(await code_flow.refresh(issued.refresh_token)).expires_in == 20
 
 
+async def test_of_a_suspended_partner_no_page_is_shown(flow: Flow, connection: Connection, app: App) -> None:
+    handle = await flow.ask()
+    assert await interaction.find_interaction(connection, handle=handle, now=flow.now) is not None
+    await registry.set_partner_status(
+        connection, partner_id=app.partner_id, status="suspended", actor="test", now=flow.now
+    )
+    assert await interaction.find_interaction(connection, handle=handle, now=flow.now) is None
+
+
 @pytest.fixture
 async def two_pools(database_url: str, pool: Pool) -> AsyncGenerator[list[Pool], None]:
     """As two worker processes have them."""
