@@ -131,6 +131,11 @@ async def _standing(connection: Connection, client: Client, grant_id: UUID, *, n
     return grant
 
 
+def scopes_left(grant: Consent, client: Client, scopes: list[str]) -> list[str]:
+    """Of what was asked what the grant and the app still have."""
+    return [scope for scope in scopes if scope in grant.scopes and scope in client.scopes]
+
+
 def _allowance(
     grant: Consent,
     client: Client,
@@ -142,7 +147,7 @@ def _allowance(
 ) -> Allowance:
     """What was asked, as far as the grant and the app still have it."""
     return Allowance(
-        scopes=[scope for scope in scopes if scope in grant.scopes and scope in client.scopes],
+        scopes=scopes_left(grant, client, scopes),
         sub=sub,
         grant_id=to_wire("grt", grant.id),
         ends_at=grant.ends_at,

@@ -18,7 +18,7 @@ from kernel.vault import sha256
 from partners.oauth import flow_queries, grants, refresh_queries, rules
 from partners.oauth.client_authentication import REQUESTS_PER_MINUTE, authenticate_client
 from partners.oauth.details import to_claims
-from partners.oauth.exchange import IDLE, SECRET_LENGTH_MAX, end_origin
+from partners.oauth.exchange import IDLE, SECRET_LENGTH_MAX, end_origin, scopes_left
 from partners.oauth.jws import LENGTH_MAX, JwsInvalid, convert
 from partners.oauth.keys import Signer
 from partners.oauth.model import AccessClaims, TokenQuestion, TokenRefused
@@ -151,7 +151,7 @@ async def _tell_access(
             return INACTIVE
     answer: dict[str, Any] = {
         "active": True,
-        "scope": claims.scope,
+        "scope": " ".join(scope for scope in claims.scope.split() if scope in client.scopes),
         "client_id": claims.client_id,
         "token_type": "DPoP" if claims.cnf.jkt else "Bearer",
         "exp": claims.exp,
@@ -180,7 +180,7 @@ async def _tell_refresh(
         return INACTIVE
     answer: dict[str, Any] = {
         "active": True,
-        "scope": " ".join(stored.scopes),
+        "scope": " ".join(scopes_left(grant, client, stored.scopes)),
         "client_id": stored.client_id,
         "exp": int(min(grant.ends_at, stored.used_at + IDLE).timestamp()),
         "iat": int(stored.issued_at.timestamp()),

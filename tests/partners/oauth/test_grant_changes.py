@@ -87,6 +87,17 @@ async def test_of_a_suspended_partner_no_page_is_shown(flow: Flow, connection: C
     assert await interaction.find_interaction(connection, handle=handle, now=flow.now) is None
 
 
+async def test_introspection_tells_no_scope_that_was_taken_from_the_app(
+    flow: Flow, connection: Connection, app: App
+) -> None:
+    issued = await flow.issued(scope="members:read points:earn")
+    await connection.execute(
+        "UPDATE registry_app SET scopes = array_remove(scopes, 'points:earn') WHERE id = $1", app.id
+    )
+    for token in (issued.access_token, issued.refresh_token):
+        assert (await flow.introspect(token))["scope"] == "members:read"
+
+
 @pytest.fixture
 async def two_pools(database_url: str, pool: Pool) -> AsyncGenerator[list[Pool], None]:
     """As two worker processes have them."""
