@@ -179,6 +179,12 @@ async def list_ended(connection: Connection, grant_ids: Collection[str], *, now:
     return {grant_id for identifier, grant_id in known.items() if identifier not in standing}
 
 
+async def check_stands(connection: Connection, grant_id: str, *, now: datetime) -> None:
+    """A member's token is good for nothing once its grant has ended, whatever other grants stand."""
+    if await list_ended(connection, [grant_id], now=now):
+        raise GrantEnded
+
+
 async def revoke(connection: Connection, subjects: Sequence[str], *, now: datetime) -> None:
     """Tokens of these subjects stop working: in this transaction's sight at once, everywhere within a second."""
     await flow_queries.insert_revocations(connection, subjects, expires_at=now + REVOCATION_LIFE, now=now)

@@ -13,7 +13,6 @@ from kernel.errors import Refusal, Unprocessable
 from kernel.ids import from_wire, new_id
 from kernel.vault import Vault
 from partners.oauth import grants, queries
-from partners.oauth.grants import GrantEnded
 from partners.oauth.model import Consent
 from partners.oauth.scopes import member_scopes
 from partners.registry import service as registry
@@ -39,7 +38,6 @@ class PairwiseSubjects:
         standings = await queries.list_standings(
             connection, caller.partner_id, _storable(named), scope=scope, today=business_date(now)
         )
-        await _check_grant(connection, caller, now=now)
         return {s.sub: MemberRef(member_id=s.member_id, bucket=s.bucket) for s in standings if s.consented}
 
     async def resolve_one(
@@ -51,7 +49,6 @@ class PairwiseSubjects:
         )
         if not standings:
             raise MemberUnknown
-        await _check_grant(connection, caller, now=now)
         if not standings[0].consented:
             raise ConsentMissing(scope=scope)
         return MemberRef(member_id=standings[0].member_id, bucket=standings[0].bucket)
@@ -239,14 +236,6 @@ def pairwise(key: bytes, partner_id: UUID, member_id: int) -> str:
 def _named(caller: Caller, sub: str) -> tuple[UUID, list[str]]:
     partner_id, name = caller.name(sub)
     return partner_id, _storable([name])
-
-
-async def _check_grant(connection: Connection, caller: Caller, *, now: datetime) -> None:
-    """A member's token is good for nothing once its grant is withdrawn, whatever other grants stand."""
-    if caller.grant_id is None:
-        return
-    if await grants.list_ended(connection, [caller.grant_id], now=now):
-        raise GrantEnded
 
 
 def _storable(subs: Sequence[str]) -> list[str]:

@@ -554,3 +554,41 @@ async def test_withdrawing_all_consent_ends_members_tokens(
     for path in ("", "/points", "/membership"):
         assert (await told(client, "GET", f"/v1/members/{own}{path}"))[0] in (401, 403)
         assert (await told(partner, "GET", f"/v1/members/{own}{path}")) == (403, "consent_missing")
+
+
+async def test_from_its_withdrawal_on_nothing_is_done_or_told_on_a_grant(
+    runtime: Runtime, shop: PartnerClient, grant: Grant
+) -> None:
+    """Also where the member is not looked up, nor anything done, for it was answered before."""
+    own, _ = await bind(shop)
+    made = await quote(shop, runtime, own)
+    plan = (await shop.post(f"/v1/quotes/{made['id']}/accept", {}))["plan"]["id"]
+    client = await grant(shop, own)
+    search = {
+        "scenario": "ecom_checkout",
+        "member": own,
+        "cart": {
+            "order_ref": "again",
+            "lines": [{"sku": "tv", "quantity": 1, "unit_fen": 120_000}],
+            "total_fen": 120_000,
+        },
+    }
+    [offer, *_] = (await shop.post("/v1/offers/search", search))["offers"]
+    wish = {"offer_version": offer["offer_version"], "periods": offer["terms"][0]["periods"]}
+    body = msgspec.json.encode({**wish, "member": own, "cart": search["cart"]})
+    key = str(uuid4())
+    assert (await client.send("POST", "/v1/quotes", body, idempotency_key=key)).status == 201
+    reads = ["/v1/me", f"/v1/rewards?member={own}", f"/v1/quotes/{made['id']}", f"/v1/plans/{plan}"]
+    reads += [f"/v1/plans/{plan}/schedule", f"/oauth2/grants/{client.grant_id}", f"/v1/members/{own}"]
+    for path in reads:
+        assert (await told(client, "GET", path))[0] == 200, path
+    # what this process knows of revocations stays as it is
+    runtime.verifier._revocations._read_at = float("inf")
+    try:
+        await shop.delete(f"/oauth2/grants/{client.grant_id}")
+        for path in reads:
+            assert await told(client, "GET", path) == (403, "grant_ended"), path
+        again = await client.send("POST", "/v1/quotes", body, idempotency_key=key)
+        assert (again.status, again.json()["code"]) == (403, "grant_ended")
+    finally:
+        runtime.verifier._revocations._read_at = float("-inf")
