@@ -206,7 +206,7 @@ async def _complete(
     """The request with everything a member will be shown."""
     assert form.redirect_uri is not None and form.code_challenge is not None, "checked before"
     scopes = _choose_scopes(form, client)
-    details, member_id = await _read_details(connection, form, client, quotes)
+    details, member_id = await _read_details(connection, form, client, quotes, now=now)
     action, grant = await _find_grant(connection, form, client, now=now)
     types = [str(detail.__struct_config__.tag) for detail in details]
     purposes, data_kinds = uses_of([*scopes, *types])
@@ -244,7 +244,7 @@ def _choose_scopes(form: PushForm, client: Client) -> list[str]:
 
 
 async def _read_details(
-    connection: Connection, form: PushForm, client: Client, quotes: Quotes
+    connection: Connection, form: PushForm, client: Client, quotes: Quotes, *, now: datetime
 ) -> tuple[list[AuthorizationDetail], int | None]:
     if form.authorization_details is None:
         return [], None
@@ -252,7 +252,7 @@ async def _read_details(
         asked = read_details(form.authorization_details)
         if not {_SCOPE_OF[type(detail)] for detail in asked} <= set(client.scopes):
             raise DetailInvalid("the app has not been granted the scope that goes with a type")
-        return await complete_details(connection, asked, quotes, partner_id=client.partner_id)
+        return await complete_details(connection, asked, quotes, partner_id=client.partner_id, now=now)
     except DetailInvalid as invalid:
         # RFC 9396 §5
         raise RequestRefused("invalid_authorization_details", f"authorization_details: {invalid}") from None
