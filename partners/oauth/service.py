@@ -36,7 +36,12 @@ class PairwiseSubjects:
         """The members behind those `subs` that belong to the caller's partner and consent to `scope`."""
         named = [sub for sub in subs if caller.subject in (None, sub)]
         standings = await queries.list_standings(
-            connection, caller.partner_id, _storable(named), scope=scope, today=business_date(now)
+            connection,
+            caller.partner_id,
+            _storable(named),
+            scope=scope,
+            by_member=caller.subject is not None,
+            today=business_date(now),
         )
         return {s.sub: MemberRef(member_id=s.member_id, bucket=s.bucket) for s in standings if s.consented}
 
@@ -45,7 +50,11 @@ class PairwiseSubjects:
     ) -> MemberRef:
         """The member behind `sub`; refuses with MemberUnknown or ConsentMissing."""
         standings = await queries.list_standings(
-            connection, *_named(caller, sub), scope=scope, today=business_date(now)
+            connection,
+            *_named(caller, sub),
+            scope=scope,
+            by_member=caller.subject is not None,
+            today=business_date(now),
         )
         if not standings:
             raise MemberUnknown
@@ -54,12 +63,18 @@ class PairwiseSubjects:
         return MemberRef(member_id=standings[0].member_id, bucket=standings[0].bucket)
 
     async def resolve_each(
-        self, connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, now: datetime
+        self,
+        connection: Connection,
+        asked: Sequence[tuple[UUID, str]],
+        *,
+        scope: str,
+        by_member: bool = False,
+        now: datetime,
     ) -> list[MemberRef | Refusal]:
         """`resolve_one` for many (partner, sub), whosever they are; each is answered for itself, in their order."""
         storable = [(partner_id, sub if _is_storable(sub) else "") for partner_id, sub in asked]
         found = await queries.list_standings_of_each(
-            connection, storable, scope=scope, today=business_date(now)
+            connection, storable, scope=scope, by_member=by_member, today=business_date(now)
         )
         answers: list[MemberRef | Refusal] = []
         for place in range(len(asked)):

@@ -17,6 +17,8 @@ from gateway.runtime import Runtime
 from kernel.calendar import business_date, rfc3339
 from kernel.caller import MemberRef
 from kernel.database import transaction
+from kernel.ids import to_wire
+from partners.oauth import grants
 from partners.oauth import service as oauth
 from partners.oauth.grants import Authentication
 from partners.oauth.interaction import approve_interaction
@@ -592,3 +594,25 @@ async def test_from_its_withdrawal_on_nothing_is_done_or_told_on_a_grant(
         assert (again.status, again.json()["code"]) == (403, "grant_ended")
     finally:
         runtime.verifier._revocations._read_at = float("-inf")
+
+
+async def test_a_limit_the_member_set_is_not_passed_by_with_the_apps_own_token(
+    runtime: Runtime, partner: PartnerClient, grant: Grant
+) -> None:
+    """The page said: up to so many points while the authorisation lasts."""
+    own, _ = await bind(partner)
+    await earn(partner, own)
+    asked = json.dumps([{"type": "points_spend", "max_points": 100}])
+    client = await grant(partner, own, "members:read points:spend", authorization_details=asked)
+    named = {"partner_id": await partner_id_of(runtime, partner), "now": runtime.clock.now()}
+    async with transaction(runtime.pool) as connection:
+        ref = await find_member(runtime, partner, own)
+        for other in await oauth.list_consents(connection, member=ref, **named):
+            if to_wire("grt", other.id) != client.grant_id:
+                await grants.withdraw_grant(connection, grant_id=other.id, **named)
+    missing = (403, "consent_missing")
+    for path in ("/v1/points/holds", "/v1/points/spends"):
+        assert await told(partner, "POST", path, hold(own, 101)) == missing
+        assert await told(client, "POST", path, hold(own, 50)) == (201, "")
+    assert await told(partner, "POST", "/v1/points/quotes", {"member": own, "order_amount_fen": 1}) == missing
+    assert await told(partner, "GET", f"/v1/members/{own}/points") == (200, "")
