@@ -1,5 +1,6 @@
 """Grants: what members allow partners; opened, widened, replaced, and withdrawn with effect from the commit on."""
 
+import math
 from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -110,7 +111,8 @@ async def _change(
     )
     if not changed:
         return None
-    if asked.grant_action == "replace":
+    lowered = _limit_of(wanted.authorization_details) < _limit_of(present.authorization_details)
+    if asked.grant_action == "replace" or lowered:
         await _end_tokens(connection, present.id, now=now)
     return present.id
 
@@ -121,6 +123,11 @@ async def _end_tokens(connection: Connection, grant_id: UUID, *, now: datetime) 
     origins = await flow_queries.list_origins(connection, grant_id)
     await refresh_queries.revoke_refresh_of_grant(connection, grant_id, now=now)
     await revoke(connection, [f"origin:{origin}" for origin in origins], now=now)
+
+
+def _limit_of(details: Sequence[AuthorizationDetail]) -> float:
+    """How many points may be spent in all."""
+    return min((each.max_points for each in details if isinstance(each, PointsSpend)), default=math.inf)
 
 
 class _Extent(Struct, frozen=True, kw_only=True):

@@ -16,7 +16,7 @@ from partners.registry import service as registry
 from partners.registry.model import App
 from points.membership.service import enrol_members
 
-from .member_flow import REDIRECT, Flow, claims_of, error_of, good
+from .member_flow import REDIRECT, Flow, claims_of, details, error_of, good
 
 DAY = timedelta(days=1)
 
@@ -171,3 +171,26 @@ async def test_an_exchange_that_meets_a_replacement_keeps_nothing(
         exchanged = asyncio.create_task(committed.exchange(code))
         await until_done_or_waiting(exchanged, connection)
     assert error_of(await exchanged) == "invalid_grant"
+
+
+@pytest.mark.parametrize(("first", "then", "ended"), [(100, 10, True), (None, 10, True), (10, 100, False)])
+async def test_a_merge_that_lowers_a_limit_ends_the_tokens_with_the_higher_one(
+    flow: Flow, connection: Connection, app: App, first: int | None, then: int, ended: bool
+) -> None:
+    await connection.execute(
+        "UPDATE registry_app SET scopes = scopes || '{points:spend}' WHERE id = $1", app.id
+    )
+
+    def asked(limit: int | None) -> dict[str, Any]:
+        wish = {} if limit is None else {"authorization_details": details(spend(limit))}
+        return {"scope": "points:spend", **wish}
+
+    before = await flow.issued(**asked(first))
+    named = {"grant_management_action": "merge", "grant_id": before.grant_id}
+    after = await flow.issued(**asked(then), **named)
+    assert (await flow.introspect(before.access_token))["active"] is not ended
+    assert (await flow.introspect(after.access_token))["active"] is True
+
+
+def spend(points: int) -> dict[str, Any]:
+    return {"type": "points_spend", "max_points": points}
