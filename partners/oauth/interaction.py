@@ -55,6 +55,8 @@ class Interaction(Struct, frozen=True, kw_only=True):
     #: the last day of the grant asked for
     ends_on: date
     ui_locales: str | None
+    #: the only member who may agree, and who may see it, where the request is about one
+    member_id: int | None
     #: where the answer goes; the pages allow their forms to end there
     redirect_uri: str
     expires_at: datetime
@@ -82,6 +84,7 @@ async def find_interaction(connection: Connection, *, handle: str, now: datetime
         sensitive=asked.sensitive,
         ends_on=asked.ends_on,
         ui_locales=asked.ui_locales,
+        member_id=asked.member_id,
         redirect_uri=asked.redirect_uri,
         expires_at=pushed.expires_at,
     )

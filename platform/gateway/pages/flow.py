@@ -150,6 +150,9 @@ async def consent_page(
     status: int = 200,
     now: datetime,
 ) -> Response[str]:
+    account = await codes.account_of(connection, matter.session)
+    if matter.interaction.member_id not in (None, account.member_id):
+        return decline_page(matter, problem="another_member", status=403)
     device = await own_device(connection, matter, now=now)
     new_passkey = (
         matter.party is not None
@@ -166,9 +169,9 @@ async def consent_page(
     )
 
 
-def decline_page(matter: Matter) -> Response[str]:
-    """To leave before the login is complete; nothing secret is typed here, so this page may lead away."""
-    return _page("decline", matter)
+def decline_page(matter: Matter, *, problem: str | None = None, status: int = 200) -> Response[str]:
+    """To leave before the login is complete, or when it led nowhere; nothing is typed here, so this page may lead away."""
+    return _page("decline", matter, problem=problem, status=status)
 
 
 async def new_passkey_page(
