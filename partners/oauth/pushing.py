@@ -284,9 +284,11 @@ def _last_day(asked: str | None, *, today: date, merged: Consent | None) -> date
     if asked is None:
         return today + timedelta(days=GRANT_DAYS) if merged is None else merged.ends_on
     try:
-        last = date.fromisoformat(asked)
+        last: date | None = date.fromisoformat(asked)
     except ValueError:
-        raise RequestRefused("invalid_request", "grant_ends_on must be a date, YYYY-MM-DD") from None
+        last = None
+    if last is None or last.isoformat() != asked:
+        raise RequestRefused("invalid_request", "grant_ends_on must be a date, YYYY-MM-DD")
     if not today <= last <= today + timedelta(days=GRANT_DAYS_MAX):
         raise RequestRefused("invalid_request", "grant_ends_on must be from today to five years ahead")
     return last if merged is None else min(last, merged.ends_on)
