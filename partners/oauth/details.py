@@ -8,7 +8,6 @@ from msgspec import Meta, Struct
 DETAILS_MAX = 8
 
 Points = Annotated[int, Meta(ge=1, le=1_000_000_000)]
-OrderRef = Annotated[str, Meta(min_length=1, max_length=128, pattern=r"^[ -~]+\Z")]
 QuoteId = Annotated[str, Meta(pattern=r"^qte_[0-9A-Z]{26}\Z")]
 Year = Annotated[int, Meta(ge=2000, le=2100)]
 

@@ -177,11 +177,6 @@ class Authenticated(Struct, frozen=True, kw_only=True):
     #: whether the app's writes must carry one
     nonce_required: bool = False
 
-    @property
-    def proof_id(self) -> str:
-        """Both parts in one, for a replay window with a single key."""
-        return f"{self.proof_scope}:{self.proof_jti}"
-
 
 class Consent(Struct, frozen=True, kw_only=True):
     """What a member allows one partner at present."""

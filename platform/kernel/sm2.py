@@ -21,7 +21,6 @@ from kernel.errors import Unavailable, Unprocessable
 
 #: the user identity everybody uses who has agreed on no other (GM/T 0009)
 USER_ID = b"1234567812345678"
-DIGEST_LENGTH = 32
 #: two integers below 2^256 with their DER headers
 SIGNATURE_LENGTH_MAX = 72
 # SubjectPublicKeyInfo of an uncompressed point on the SM2 curve, up to the point (GM/T 0010, RFC 5480 §2).

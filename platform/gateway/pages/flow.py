@@ -20,9 +20,10 @@ from partners.login import codes, passkeys, service
 from partners.login.delivery import CodeSender
 from partners.login.model import Device, Factors, Passkey, Session, Step
 from partners.login.passkeys import RelyingParty
+from partners.oauth.handlers_flow import INTERACTIONS_PATH
 from partners.oauth.interaction import Interaction, find_interaction
 
-PAGE = "/oauth2/interactions/{handle:str}"
+PAGE = INTERACTIONS_PATH + "/{handle:str}"
 
 #: nothing is typed on these, and their forms end at the partner
 LEADING_BACK = ("consent", "decline")
@@ -58,11 +59,11 @@ class Matter(Struct, frozen=True, kw_only=True):
     @property
     def here(self) -> str:
         """The page's own address, with the language it is shown in."""
-        return f"/oauth2/interactions/{self.visit.handle}?lang={self.locale}"
+        return f"{INTERACTIONS_PATH}/{self.visit.handle}?lang={self.locale}"
 
     def at(self, step: str) -> str:
         """Where the form of a step goes."""
-        return f"/oauth2/interactions/{self.visit.handle}/{step}?lang={self.locale}"
+        return f"{INTERACTIONS_PATH}/{self.visit.handle}/{step}?lang={self.locale}"
 
     def of(self, session: Session) -> "Matter":
         """The same matter, further on."""
@@ -250,6 +251,6 @@ def _page(name: str, matter: Matter, **facts: Any) -> Response[str]:
         partner=partner_name(matter.interaction, matter.locale),
         here=matter.here,
         at=matter.at,
-        switch=f"/oauth2/interactions/{matter.visit.handle}?lang={other}",
+        switch=f"{INTERACTIONS_PATH}/{matter.visit.handle}?lang={other}",
         **facts,
     )
