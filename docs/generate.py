@@ -15,6 +15,7 @@ from gateway.app import ROUTES
 from kernel.errors import Refusal
 from kernel.problem import catalogue, status_of
 from kernel.settings import describe
+from partners.mobile.scopes import MOBILE_SCOPES
 from partners.oauth.scopes import SCOPES
 
 HERE = Path(__file__).parent
@@ -67,6 +68,8 @@ def configuration() -> str:
     lines += [f"| `{name}` | {default} | {meaning} |" for name, default, meaning in describe()]
     lines += ["", "# Scopes", "", "| scope | meaning | 含义 |", "|---|---|---|"]
     lines += [f"| `{name}` | {sentence.en} | {sentence.zh} |" for name, sentence in SCOPES.items()]
+    lines += ["", "# Scopes of the mobile API", "", "| scope of the app | meaning | 含义 |", "|---|---|---|"]
+    lines += [f"| `{name}` | {label.en} | {label.zh} |" for name, label in MOBILE_SCOPES.items()]
     return "\n".join(lines) + "\n"
 
 

@@ -130,7 +130,7 @@ class AccessVerifier:
         now: datetime,
     ) -> Authenticated:
         """Who is asking. `path` is as sent, without the query; the proof's identifier is the edge's to use up."""
-        scheme, token = _token_of(authorization, sender)
+        scheme, token = read_token(authorization, sender)
         remembered = self._remembered(token, now=now.timestamp())
         claims = remembered.claims
         proof = None
@@ -261,7 +261,8 @@ def check_certificate(claims: AccessClaims, sender: Sender) -> None:
         raise InvalidToken(reason="it is not bound to the certificate of this connection")
 
 
-def _token_of(authorization: list[str], sender: Sender) -> tuple[str, str]:
+def read_token(authorization: list[str], sender: Sender = NOBODY) -> tuple[str, str]:
+    """The scheme and the token (RFC 9449 §7.1, RFC 8705 §3)."""
     if not authorization:
         raise TokenMissing
     if len(authorization) > 1:

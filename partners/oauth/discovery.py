@@ -2,8 +2,9 @@
 
 from typing import Any
 
+from partners.oauth.backchannel import BACKCHANNEL_PATH
 from partners.oauth.details import DETAIL_TYPES
-from partners.oauth.exchange import GRANTS
+from partners.oauth.grant_types import GRANTS
 from partners.oauth.introspection import INTROSPECTION_PATH, REVOCATION_PATH
 from partners.oauth.pushing import PAR_PATH
 from partners.oauth.scopes import SCOPES
@@ -20,7 +21,7 @@ _AUTHENTICATED = ("token", "introspection", "revocation")
 
 
 def describe_server(issuer: str, *, base_url: str, mtls_base_url: str | None = None) -> dict[str, Any]:
-    """RFC 8414 §2, RFC 9126 §5, RFC 9207 §3, RFC 9396 §10, RFC 9449 §5.1, Grant Management §7, OpenID Discovery §3."""
+    """RFC 8414 §2, RFC 9126 §5, RFC 9207 §3, RFC 9396 §10, RFC 9449 §5.1, CIBA §4, Grant Management §7, OpenID Discovery §3."""
     document: dict[str, Any] = {
         "issuer": issuer,
         "authorization_endpoint": base_url + AUTHORIZE_PATH,
@@ -29,6 +30,9 @@ def describe_server(issuer: str, *, base_url: str, mtls_base_url: str | None = N
         "require_pushed_authorization_requests": True,
         "introspection_endpoint": base_url + INTROSPECTION_PATH,
         "revocation_endpoint": base_url + REVOCATION_PATH,
+        "backchannel_authentication_endpoint": base_url + BACKCHANNEL_PATH,
+        "backchannel_token_delivery_modes_supported": ["poll"],
+        "backchannel_user_code_parameter_supported": False,
         "grant_management_endpoint": base_url + GRANTS_PATH,
         "grant_management_actions_supported": ["query", "revoke", "create", "merge", "replace"],
         "grant_management_action_required": False,

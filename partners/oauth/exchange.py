@@ -4,9 +4,6 @@ A refused exchange may leave a mark, for its request is not rolled back: a code 
 came of it the first time.
 """
 
-import hashlib
-import hmac
-import re
 import secrets
 from datetime import datetime, timedelta
 from uuid import UUID
@@ -22,13 +19,10 @@ from partners.oauth.model import Consent, TokenForm
 from partners.oauth.rules import RequestRefused
 from partners.oauth.service import subject_for
 from partners.oauth.token import Allowance, Grant, TokenRequest, grant_client_credentials
-from partners.registry.jwk import encode
 from partners.registry.model import Client
 
 IDLE = timedelta(days=30)
 SECRET_LENGTH_MAX = 128
-# RFC 7636 §4.1
-_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
 
 
 async def grant_authorization_code(
@@ -37,7 +31,7 @@ async def grant_authorization_code(
     """The tokens of a code (RFC 6749 §4.1.3, RFC 7636 §4.6, RFC 9449 §10): to one caller, once."""
     assert vault is not None, "subjects are made from the vault's key"
     form, client, now = request.form, request.client, request.now
-    code_hash = _hash(form.code, "code")
+    code_hash = hash_of(form.code, "code")
     stored = await flow_queries.find_code(connection, code_hash)
     check_code(stored, form, client, jkt=request.proof.jkt, now=now)
     assert stored is not None
@@ -47,7 +41,7 @@ async def grant_authorization_code(
         await end_origin(connection, stored.origin, now=now)
         raise RequestRefused("invalid_grant", "the code was used before; what was issued for it is revoked")
     document = stored.document
-    grant = await _standing(connection, client, document.grant_id, now=now)
+    grant = await find_standing(connection, client, document.grant_id, now=now)
     sub = await subject_for(
         connection,
         partner_id=client.partner_id,
@@ -69,7 +63,7 @@ async def grant_authorization_code(
             scopes=document.scopes,
             now=now,
         )
-    return _allowance(
+    return make_allowance(
         grant, client, document.scopes, sub=sub, origin=stored.origin, refresh_token=refresh_token
     )
 
@@ -88,12 +82,7 @@ def check_code(
     # RFC 6749 §4.1.3: the same redirect_uri as in the authorization request.
     if form.redirect_uri != stored.document.redirect_uri:
         raise RequestRefused("invalid_grant", "redirect_uri is not the one of the authorization request")
-    # RFC 7636 §4.6
-    if form.code_verifier is None or _VERIFIER.fullmatch(form.code_verifier) is None:
-        raise RequestRefused("invalid_grant", "code_verifier is missing or malformed")
-    challenge = encode(hashlib.sha256(form.code_verifier.encode()).digest())
-    if not hmac.compare_digest(challenge, stored.document.code_challenge):
-        raise RequestRefused("invalid_grant", "code_verifier does not fit the code_challenge")
+    rules.check_verifier(form.code_verifier, stored.document.code_challenge)
     # RFC 9449 §10
     if stored.document.dpop_jkt not in (None, jkt):
         raise RequestRefused("invalid_grant", "the code is bound to another key than that of the proof")
@@ -104,18 +93,18 @@ async def grant_refresh_token(
 ) -> Allowance:
     """A new access token for the same refresh token: FAPI 2.0 §5.3.2.1 forbids rotation for confidential clients."""
     form, client, now = request.form, request.client, request.now
-    stored = await refresh_queries.find_refresh(connection, _hash(form.refresh_token, "refresh_token"))
+    stored = await refresh_queries.find_refresh(connection, hash_of(form.refresh_token, "refresh_token"))
     if stored is None or stored.client_id != client.client_id or stored.jkt != request.proof.jkt:
         raise RequestRefused(
             "invalid_grant", "there is no such refresh token for this client and this DPoP key"
         )
     if not await refresh_queries.touch_refresh(connection, stored.token_hash, idle_since=now - IDLE, now=now):
         raise RequestRefused("invalid_grant", "the refresh token was revoked or was not used for too long")
-    grant = await _standing(connection, client, stored.consent_id, now=now)
+    grant = await find_standing(connection, client, stored.consent_id, now=now)
     scopes = stored.scopes
     if form.scope is not None:
         scopes = rules.choose_scope(form.scope, scopes)
-    return _allowance(grant, client, scopes, sub=stored.sub, origin=stored.origin)
+    return make_allowance(grant, client, scopes, sub=stored.sub, origin=stored.origin)
 
 
 async def end_origin(connection: Connection, origin: UUID, *, now: datetime) -> None:
@@ -124,7 +113,8 @@ async def end_origin(connection: Connection, origin: UUID, *, now: datetime) -> 
     await grants.revoke(connection, [f"origin:{origin}"], now=now)
 
 
-async def _standing(connection: Connection, client: Client, grant_id: UUID, *, now: datetime) -> Consent:
+async def find_standing(connection: Connection, client: Client, grant_id: UUID, *, now: datetime) -> Consent:
+    """The grant a token stands on, or invalid_grant."""
     grant = await grants.find_grant(connection, partner_id=client.partner_id, grant_id=grant_id, now=now)
     if grant is None:
         raise RequestRefused("invalid_grant", "the member's grant has ended")
@@ -136,7 +126,7 @@ def scopes_left(grant: Consent, client: Client, scopes: list[str]) -> list[str]:
     return [scope for scope in scopes if scope in grant.scopes and scope in client.scopes]
 
 
-def _allowance(
+def make_allowance(
     grant: Consent,
     client: Client,
     scopes: list[str],
@@ -157,7 +147,8 @@ def _allowance(
     )
 
 
-def _hash(secret: str | None, name: str) -> bytes:
+def hash_of(secret: str | None, name: str) -> bytes:
+    """Under which a secret lies in the database; one that cannot be ours is refused unread."""
     if secret is None:
         raise RequestRefused("invalid_request", f"{name} is missing")
     if len(secret) > SECRET_LENGTH_MAX or not secret.isascii():

@@ -9,9 +9,9 @@ import msgspec
 
 from kernel.calendar import business_date
 from kernel.caller import MemberRef
-from kernel.database import Connection
+from kernel.database import Connection, read
 from partners.oauth.details import AuthorizationDetail
-from partners.oauth.model import Consent, PushedRequest
+from partners.oauth.model import Consent, MemberGrant, Request
 
 LOCK_PAIR = """
 SELECT pg_advisory_xact_lock(hashtextextended('oauth_consent:' || $1::uuid::text || ':' || $2::bigint::text, 0))
@@ -54,6 +54,16 @@ UPDATE oauth_consent
 RETURNING member_id, bucket
 """
 
+# The newest first: ids are ordered by time.
+LIST_OF_MEMBER = """
+SELECT id, partner_id, scopes, purposes, data_kinds, authorization_details, sensitive, granted_at, ends_on
+  FROM oauth_consent
+ WHERE member_id = $1 AND withdrawn_at IS NULL AND ends_on >= $2
+   AND ($3::uuid IS NULL OR id < $3) AND ($4::uuid IS NULL OR id = $4)
+ ORDER BY id DESC
+ LIMIT $5
+"""
+
 INSERT_GIVEN = """
 INSERT INTO oauth_consent_given (id, consent_id, request_id, client_id, scopes, purposes, data_kinds,
                                  authorization_details, sensitive, ends_on, authenticated_at, methods, given_at)
@@ -73,7 +83,7 @@ async def count_standing(
 
 
 async def insert_grant(
-    connection: Connection, pushed: PushedRequest, *, grant_id: UUID, member: MemberRef, now: datetime
+    connection: Connection, pushed: Request, *, grant_id: UUID, member: MemberRef, now: datetime
 ) -> None:
     asked = pushed.document
     await connection.execute(
@@ -130,9 +140,25 @@ async def withdraw_grant(
     return None if record is None else MemberRef(member_id=record["member_id"], bucket=record["bucket"])
 
 
+async def list_of_member(
+    connection: Connection,
+    member: MemberRef,
+    *,
+    before: UUID | None = None,
+    grant_id: UUID | None = None,
+    limit: int,
+    now: datetime,
+) -> list[MemberGrant]:
+    """Those older than `before`, or the one of this id."""
+    records = await connection.fetch(
+        LIST_OF_MEMBER, member.member_id, business_date(now), before, grant_id, limit
+    )
+    return [read(record, MemberGrant) for record in records]
+
+
 async def insert_given(
     connection: Connection,
-    pushed: PushedRequest,
+    pushed: Request,
     *,
     given_id: UUID,
     consent_id: UUID,

@@ -15,7 +15,7 @@ from kernel.errors import Conflict, Forbidden
 from kernel.ids import from_wire, new_id, to_wire
 from partners.oauth import flow_queries, grant_queries, queries, refresh_queries
 from partners.oauth.details import DETAILS_MAX, AuthorizationDetail, PointsSpend
-from partners.oauth.model import TOKEN_SECONDS, AuthorizationRequest, Consent, PushedRequest
+from partners.oauth.model import TOKEN_SECONDS, Asked, Consent, MemberGrant, Request
 
 GRANTS_MAX = 16
 #: how long a revocation is kept: beyond the last token it could concern
@@ -48,7 +48,7 @@ async def lock_pair(connection: Connection, *, partner_id: UUID, member: MemberR
 
 async def record_grant(
     connection: Connection,
-    pushed: PushedRequest,
+    pushed: Request,
     *,
     member: MemberRef,
     authentication: Authentication,
@@ -77,7 +77,7 @@ async def record_grant(
 
 
 async def _create(
-    connection: Connection, pushed: PushedRequest, member: MemberRef, *, now: datetime
+    connection: Connection, pushed: Request, member: MemberRef, *, now: datetime
 ) -> UUID | None:
     standing = await grant_queries.count_standing(connection, pushed.partner_id, member, now=now)
     if standing >= GRANTS_MAX:
@@ -88,7 +88,7 @@ async def _create(
 
 
 async def _change(
-    connection: Connection, pushed: PushedRequest, member: MemberRef, *, now: datetime
+    connection: Connection, pushed: Request, member: MemberRef, *, now: datetime
 ) -> UUID | None:
     """Merge into, or replace, the grant the request names; it keeps its id."""
     asked = pushed.document
@@ -139,7 +139,7 @@ class _Extent(Struct, frozen=True, kw_only=True):
     ends_on: date
 
 
-def _merged(present: Consent, asked: AuthorizationRequest) -> _Extent:
+def _merged(present: Consent, asked: Asked) -> _Extent:
     # Of spending limits there is one, the last; everything else adds up.
     renewed = any(isinstance(detail, PointsSpend) for detail in asked.authorization_details)
     details = [
@@ -175,6 +175,21 @@ async def find_grant(
 ) -> Consent | None:
     """The partner's grant of this id, if it stands."""
     return await grant_queries.find_grant(connection, partner_id, grant_id, now=now)
+
+
+async def list_of_member(
+    connection: Connection, *, member: MemberRef, before: UUID | None, limit: int, now: datetime
+) -> list[MemberGrant]:
+    """What the member allows, whoever it was given to, the newest first."""
+    return await grant_queries.list_of_member(connection, member, before=before, limit=limit, now=now)
+
+
+async def find_of_member(
+    connection: Connection, *, member: MemberRef, grant_id: UUID, now: datetime
+) -> MemberGrant | None:
+    """The member's own grant of this id, if it stands."""
+    found = await grant_queries.list_of_member(connection, member, grant_id=grant_id, limit=1, now=now)
+    return found[0] if found else None
 
 
 async def list_ended(connection: Connection, grant_ids: Collection[str], *, now: datetime) -> set[str]:

@@ -15,7 +15,7 @@ from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.oauth import discovery, service
-from partners.oauth.exchange import GRANTS
+from partners.oauth.grant_types import GRANTS
 from partners.oauth.keys import Signer
 from partners.oauth.model import Consent, TokenIssued, TokenRefused
 from partners.oauth.sm2_keys import Sm2Signer

@@ -56,10 +56,12 @@ class Interaction(Struct, frozen=True, kw_only=True):
     ends_on: date
     ui_locales: str | None
     #: the only member who may agree, and who may see it, where the request is about one
-    member_id: int | None
+    member_id: int | None = None
     #: where the answer goes; the pages allow their forms to end there
     redirect_uri: str
     expires_at: datetime
+    #: the bank's own app: whoever has logged in is sent back, there is nothing to agree to
+    first_party: bool = False
 
 
 async def find_interaction(connection: Connection, *, handle: str, now: datetime) -> Interaction | None:
@@ -187,12 +189,17 @@ async def _issue_code(
 
 def answer_url(asked: AuthorizationRequest, answer: dict[str, str]) -> str:
     """The redirect URI with the answer, the partner's own state and the issuer (RFC 9207)."""
+    return address_of(asked.redirect_uri, answer, state=asked.state, issuer=asked.issuer)
+
+
+def address_of(redirect_uri: str, answer: dict[str, str], *, state: str | None, issuer: str) -> str:
+    """Where an answer of the authorization endpoint goes (RFC 6749 §4.1.2, RFC 9207)."""
     fields = dict(answer)
-    if asked.state is not None:
-        fields["state"] = asked.state
-    fields["iss"] = asked.issuer
-    joint = "&" if "?" in asked.redirect_uri else "?"
-    return f"{asked.redirect_uri}{joint}{urlencode(fields)}"
+    if state is not None:
+        fields["state"] = state
+    fields["iss"] = issuer
+    joint = "&" if "?" in redirect_uri else "?"
+    return f"{redirect_uri}{joint}{urlencode(fields)}"
 
 
 def refusal_url(asked: AuthorizationRequest, error: str, description: str) -> str:

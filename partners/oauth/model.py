@@ -1,13 +1,13 @@
 """Tokens, proofs, consents as values."""
 
 from datetime import date, datetime, timedelta
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
 
 from msgspec import Meta, Struct, field
 
 from kernel.calendar import start_of_day
-from kernel.caller import Caller, MemberRef
+from kernel.caller import Caller, MemberCaller, MemberRef
 from partners.oauth.details import AuthorizationDetail
 from partners.registry.model import Client
 
@@ -105,29 +105,46 @@ class TokenForm(ClientForm, frozen=True, kw_only=True):
     redirect_uri: str | None = None
     code_verifier: str | None = None
     refresh_token: str | None = None
+    auth_req_id: str | None = None
 
 
-class PushForm(ClientForm, frozen=True, kw_only=True):
-    """The parameters of a pushed authorization request that this server knows."""
+class AskForm(ClientForm, frozen=True, kw_only=True):
+    """The parameters by which a partner says what it asks of a member."""
 
-    response_type: str | None = None
-    response_mode: str | None = None
-    redirect_uri: str | None = None
     scope: str | None = None
-    state: str | None = None
-    nonce: str | None = None
-    code_challenge: str | None = None
-    code_challenge_method: str | None = None
-    dpop_jkt: str | None = None
     authorization_details: str | None = None
     grant_management_action: str | None = None
     grant_id: str | None = None
     #: ours: the last day of the grant asked for
     grant_ends_on: str | None = None
     ui_locales: str | None = None
-    prompt: str | None = None
     request: str | None = None
+
+
+class PushForm(AskForm, frozen=True, kw_only=True):
+    """The parameters of a pushed authorization request that this server knows."""
+
+    response_type: str | None = None
+    response_mode: str | None = None
+    redirect_uri: str | None = None
+    state: str | None = None
+    nonce: str | None = None
+    code_challenge: str | None = None
+    code_challenge_method: str | None = None
+    dpop_jkt: str | None = None
+    prompt: str | None = None
     request_uri: str | None = None
+
+
+class BackchannelForm(AskForm, frozen=True, kw_only=True):
+    """The parameters of a backchannel authentication request (OpenID CIBA §7.1) that this server knows."""
+
+    login_hint: str | None = None
+    login_hint_token: str | None = None
+    id_token_hint: str | None = None
+    binding_message: str | None = None
+    requested_expiry: str | None = None
+    user_code: str | None = None
 
 
 class TokenQuestion(ClientForm, frozen=True, kw_only=True):
@@ -158,12 +175,9 @@ class TokenRefused(Struct, frozen=True, kw_only=True):
     retry_after_seconds: int | None = None
 
 
-class Authenticated(Struct, frozen=True, kw_only=True):
-    """What the edge learns about a request that carried a good token and a good proof."""
+class Proved(Struct, frozen=True, kw_only=True):
+    """What the edge learns about any request that carried a good token and a good proof."""
 
-    caller: Caller
-    #: what is registered of the caller's app, as it was less than a second ago
-    client: Client
     #: scope and value of the proof's identifier, which the edge still has to use up
     proof_scope: str
     #: None for a token that is bound to the connection's certificate: there is no proof
@@ -176,6 +190,30 @@ class Authenticated(Struct, frozen=True, kw_only=True):
     nonce: str | None = None
     #: whether the app's writes must carry one
     nonce_required: bool = False
+
+
+class Authenticated(Proved, frozen=True, kw_only=True):
+    """A partner's app is asking."""
+
+    caller: Caller
+    #: what is registered of the caller's app, as it was less than a second ago
+    client: Client
+
+    @property
+    def counted_as(self) -> str:
+        """Whose quota the request is taken from."""
+        return self.caller.client_id
+
+
+class AuthenticatedMember(Proved, frozen=True, kw_only=True):
+    """A member is asking, with the bank's own app."""
+
+    member: MemberCaller
+
+    @property
+    def counted_as(self) -> str:
+        """Whose quota the request is taken from."""
+        return f"session:{self.member.session_id}"
 
 
 class Consent(Struct, frozen=True, kw_only=True):
@@ -199,6 +237,20 @@ class Consent(Struct, frozen=True, kw_only=True):
         return start_of_day(self.ends_on + timedelta(days=1))
 
 
+class MemberGrant(Struct, frozen=True, kw_only=True):
+    """One standing grant of a member, to whichever partner."""
+
+    id: UUID
+    partner_id: UUID
+    scopes: list[str]
+    purposes: list[str]
+    data_kinds: list[str]
+    authorization_details: list[AuthorizationDetail]
+    sensitive: bool
+    granted_at: datetime
+    ends_on: date
+
+
 class Standing(Struct, frozen=True, kw_only=True):
     """A subject, and whether its member consents to what was asked."""
 
@@ -208,18 +260,9 @@ class Standing(Struct, frozen=True, kw_only=True):
     consented: bool
 
 
-class AuthorizationRequest(Struct, frozen=True, kw_only=True):
-    """What a partner asks a member for, checked at the moment it was pushed; the `document` of oauth_request."""
+class Asked(Struct, frozen=True, kw_only=True):
+    """What a partner asks a member for, checked at the moment it was asked."""
 
-    #: of the answer (RFC 9207)
-    issuer: str
-    redirect_uri: str
-    state: str | None
-    nonce: str | None
-    #: S256
-    code_challenge: str
-    #: the key the code is bound to (RFC 9449 §10)
-    dpop_jkt: str | None
     scopes: list[str]
     purposes: list[str]
     data_kinds: list[str]
@@ -232,6 +275,43 @@ class AuthorizationRequest(Struct, frozen=True, kw_only=True):
     #: the only member who may agree, where the request is about one
     member_id: int | None
     ui_locales: str | None
+
+
+class AuthorizationRequest(Asked, frozen=True, kw_only=True):
+    """What is asked by way of the member's browser; the `document` of oauth_request."""
+
+    #: of the answer (RFC 9207)
+    issuer: str
+    redirect_uri: str
+    state: str | None
+    nonce: str | None
+    #: S256
+    code_challenge: str
+    #: the key the code is bound to (RFC 9449 §10)
+    dpop_jkt: str | None
+
+
+class BackchannelDocument(Asked, frozen=True, kw_only=True):
+    """What is asked by way of the member's phone; the `document` of oauth_backchannel."""
+
+    #: the words by which the member knows that phone and counter speak of the same thing (CIBA §7.1)
+    binding_message: str | None
+
+
+class Request(Protocol):
+    """A request of a partner that a member may grant, whichever way it came."""
+
+    @property
+    def id(self) -> UUID: ...
+
+    @property
+    def partner_id(self) -> UUID: ...
+
+    @property
+    def client_id(self) -> str: ...
+
+    @property
+    def document(self) -> Asked: ...
 
 
 class PushedRequest(Struct, frozen=True, kw_only=True):

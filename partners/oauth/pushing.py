@@ -28,7 +28,7 @@ from partners.oauth.details import (
     TaxData,
     read_details,
 )
-from partners.oauth.model import AuthorizationRequest, Consent, PushForm, TokenRefused
+from partners.oauth.model import AskForm, AuthorizationRequest, Consent, PushForm, TokenRefused
 from partners.oauth.quote_terms import Quotes, complete_details
 from partners.oauth.rules import RequestRefused
 from partners.oauth.scopes import SENSITIVE_SCOPES, member_scopes, uses_of
@@ -205,9 +205,9 @@ async def _complete(
 ) -> AuthorizationRequest:
     """The request with everything a member will be shown."""
     assert form.redirect_uri is not None and form.code_challenge is not None, "checked before"
-    scopes = _choose_scopes(form, client)
-    details, member_id = await _read_details(connection, form, client, quotes, now=now)
-    action, grant = await _find_grant(connection, form, client, now=now)
+    scopes = choose_scopes(form, client, asked=form.scope)
+    details, member_id = await find_details(connection, form, client, quotes, now=now)
+    action, grant = await find_asked_grant(connection, form, client, now=now)
     types = [str(detail.__struct_config__.tag) for detail in details]
     purposes, data_kinds = uses_of([*scopes, *types])
     return AuthorizationRequest(
@@ -221,8 +221,8 @@ async def _complete(
         purposes=purposes,
         data_kinds=data_kinds,
         authorization_details=details,
-        sensitive=not SENSITIVE_SCOPES.isdisjoint(scopes) or any(isinstance(d, SENSITIVE) for d in details),
-        ends_on=_last_day(
+        sensitive=is_sensitive(scopes, details),
+        ends_on=last_day(
             form.grant_ends_on, today=business_date(now), merged=grant if action == "merge" else None
         ),
         grant_action=action,
@@ -232,19 +232,25 @@ async def _complete(
     )
 
 
-def _choose_scopes(form: PushForm, client: Client) -> list[str]:
-    if form.scope is None:
+def is_sensitive(scopes: list[str], details: list[AuthorizationDetail]) -> bool:
+    """Whether a separate consent is needed (PIPL §29)."""
+    return not SENSITIVE_SCOPES.isdisjoint(scopes) or any(isinstance(d, SENSITIVE) for d in details)
+
+
+def choose_scopes(form: AskForm, client: Client, *, asked: str | None) -> list[str]:
+    """What the member is asked for: some of what the app has, and the member's to give."""
+    if asked is None:
         if form.authorization_details is None:
             raise RequestRefused("invalid_scope", "ask for a scope or for authorization_details")
         return []
-    scopes = rules.choose_scope(form.scope, client.scopes)
+    scopes = rules.choose_scope(asked, client.scopes)
     if member_scopes(scopes) != scopes:
         raise RequestRefused("invalid_scope", "a member can grant only what is the member's to give")
     return scopes
 
 
-async def _read_details(
-    connection: Connection, form: PushForm, client: Client, quotes: Quotes, *, now: datetime
+async def find_details(
+    connection: Connection, form: AskForm, client: Client, quotes: Quotes, *, now: datetime
 ) -> tuple[list[AuthorizationDetail], int | None]:
     if form.authorization_details is None:
         return [], None
@@ -258,8 +264,8 @@ async def _read_details(
         raise RequestRefused("invalid_authorization_details", f"authorization_details: {invalid}") from None
 
 
-async def _find_grant(
-    connection: Connection, form: PushForm, client: Client, *, now: datetime
+async def find_asked_grant(
+    connection: Connection, form: AskForm, client: Client, *, now: datetime
 ) -> tuple[Literal["create", "merge", "replace"], Consent | None]:
     """Grant Management: what to do with which grant; another partner's is as absent as an unknown one."""
     action = form.grant_management_action or "create"
@@ -279,7 +285,7 @@ async def _find_grant(
     return cast(Literal["merge", "replace"], action), grant
 
 
-def _last_day(asked: str | None, *, today: date, merged: Consent | None) -> date:
+def last_day(asked: str | None, *, today: date, merged: Consent | None) -> date:
     """As long as the partner asks, but what is merged into a grant ends with it at the latest."""
     if asked is None:
         return today + timedelta(days=GRANT_DAYS) if merged is None else merged.ends_on

@@ -8,7 +8,7 @@ from uuid import UUID
 from msgspec import Struct
 
 from kernel.caller import MemberRef
-from kernel.database import Connection, read
+from kernel.database import Connection, read, read_if_any
 from partners.oauth.grant_queries import read_consent
 from partners.oauth.model import Consent, Standing
 
@@ -82,6 +82,8 @@ SELECT asked.place::int, found.member_id, found.bucket, found.consented
         WHERE s.partner_id = asked.partner_id AND s.sub = asked.sub
        OFFSET 0) AS found
 """
+
+FIND_MEMBER = "SELECT member_id, bucket FROM oauth_subject WHERE partner_id = $1 AND sub = $2"
 
 LIST_NAMES = """
 SELECT member_id, sub FROM oauth_subject WHERE partner_id = $1 AND member_id = ANY($2::bigint[])
@@ -205,6 +207,10 @@ async def list_standings_of_each(
         place - 1: (MemberRef(member_id=member_id, bucket=bucket), consented)
         for place, member_id, bucket, consented in records
     }
+
+
+async def find_member(connection: Connection, partner_id: UUID, sub: str) -> MemberRef | None:
+    return read_if_any(await connection.fetchrow(FIND_MEMBER, partner_id, sub), MemberRef)
 
 
 async def list_names(connection: Connection, partner_id: UUID, member_ids: Sequence[int]) -> dict[int, str]:

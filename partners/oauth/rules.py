@@ -1,5 +1,7 @@
 """What makes an assertion, a proof and a token request acceptable: pure decisions on parsed input."""
 
+import hashlib
+import hmac
 import re
 from collections.abc import Sequence
 from typing import TypeVar
@@ -15,6 +17,7 @@ from partners.oauth.model import (
     TokenForm,
     TokenRefused,
 )
+from partners.registry.jwk import encode
 
 ASSERTION_TYPE = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer"
 ASSERTION_SECONDS = 300
@@ -26,6 +29,8 @@ CLIENT_ID = re.compile(r"app_[0-9A-HJKMNP-TV-Z]{26}", re.ASCII)
 _ASSERTION_TYPES = frozenset((None, "jwt", "client-authentication+jwt"))
 _DEFAULT_PORTS = {"https": 443, "http": 80}
 _FIELDS_MAX = 32
+# RFC 7636 §4.1
+_VERIFIER = re.compile(r"[A-Za-z0-9._~-]{43,128}", re.ASCII)
 
 
 F = TypeVar("F", bound=ClientForm)
@@ -150,6 +155,14 @@ def check_proof(token: str, *, method: str, url: str, now: float, ath: str | Non
 def check_not_ahead(moment: Seconds | None, *, now: float) -> None:
     if moment is not None and moment > now + FUTURE_SECONDS:
         raise JwsInvalid("it is dated in the future; check your clock")
+
+
+def check_verifier(verifier: str | None, challenge: str) -> None:
+    # RFC 7636 §4.6
+    if verifier is None or _VERIFIER.fullmatch(verifier) is None:
+        raise RequestRefused("invalid_grant", "code_verifier is missing or malformed")
+    if not hmac.compare_digest(encode(hashlib.sha256(verifier.encode()).digest()), challenge):
+        raise RequestRefused("invalid_grant", "code_verifier does not fit the code_challenge")
 
 
 def choose_scope(requested: str | None, allowed: Sequence[str]) -> list[str]:

@@ -100,6 +100,9 @@ def encode(data: bytes) -> str:
 
 def decode(text: str) -> bytes:
     """The bytes behind base64url without padding (RFC 7515 §2); ValueError for anything else."""
+    # RFC 4648 §3.5: the bits that are left over are zero, so that no bytes have two spellings.
+    if text and text[-1] not in _LAST[len(text) % 4]:
+        raise ValueError("not base64url without padding")
     try:
         standard = text.encode("ascii").translate(_TO_STANDARD) + _PADDING[-len(text) % 4]
         return binascii.a2b_base64(standard, strict_mode=True) if text else b""
@@ -110,6 +113,9 @@ def decode(text: str) -> bytes:
 #: what is standard's own becomes what neither alphabet has
 _TO_STANDARD = bytes.maketrans(b"-_+/=", b"+/\0\0\0")
 _PADDING = (b"", b"=", b"==", b"===")
+_LETTERS = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+#: which letter may be the last, by the length of the text modulo four
+_LAST = (_LETTERS, "", _LETTERS[::16], _LETTERS[::4])
 
 
 @lru_cache(maxsize=4096)
@@ -123,9 +129,27 @@ def _elliptic(x: str, y: str) -> VerificationKey:
     return _key("ES256", {"crv": "P-256", "kty": "EC", "x": x, "y": y}, public)
 
 
+_SIGN = 1 << 255
+_PRIME = 2**255 - 19
+#: the y coordinates of the eight points of Ed25519 that vanish when they are multiplied by eight
+_SMALL_ORDER = frozenset(
+    (
+        0,
+        1,
+        _PRIME - 1,
+        0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+        0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+    )
+)
+
+
 @lru_cache(maxsize=4096)
 def _edwards(x: str) -> VerificationKey:
     data = _number(x, 32).to_bytes(32, "big")
+    # RFC 8032 §5.1.3 step 1 and §8.4: one key, one spelling; and a point of small order would verify forgeries.
+    y = int.from_bytes(data, "little") & ~_SIGN
+    if y >= _PRIME or y in _SMALL_ORDER:
+        raise KeyNotSupported
     return _key(
         "EdDSA",
         {"crv": "Ed25519", "kty": "OKP", "x": x},

@@ -134,6 +134,19 @@ UPDATE registry_app
  WHERE id = $1
 """
 
+# Whoever may ask on the phone may go on asking with what came of it.
+ALLOW_BACKCHANNEL = """
+UPDATE registry_app
+   SET grant_types = ARRAY(SELECT DISTINCT g
+                             FROM unnest(grant_types || ARRAY['urn:openid:params:grant-type:ciba', 'refresh_token']) AS g
+                            ORDER BY g)
+ WHERE id = $1
+"""
+
+FORBID_BACKCHANNEL = """
+UPDATE registry_app SET grant_types = array_remove(grant_types, 'urn:openid:params:grant-type:ciba') WHERE id = $1
+"""
+
 REMOVE_REDIRECT_URI = """
 UPDATE registry_app SET redirect_uris = array_remove(redirect_uris, $2) WHERE id = $1
 """
@@ -326,6 +339,14 @@ async def add_redirect_uri(connection: Connection, app_id: UUID, uri: str) -> No
 
 async def remove_redirect_uri(connection: Connection, app_id: UUID, uri: str) -> None:
     await connection.execute(REMOVE_REDIRECT_URI, app_id, uri)
+
+
+async def allow_backchannel(connection: Connection, app_id: UUID) -> None:
+    await connection.execute(ALLOW_BACKCHANNEL, app_id)
+
+
+async def forbid_backchannel(connection: Connection, app_id: UUID) -> None:
+    await connection.execute(FORBID_BACKCHANNEL, app_id)
 
 
 async def insert_key(

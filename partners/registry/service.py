@@ -245,6 +245,18 @@ async def remove_redirect_uri(
     await _note_redirect(connection, client, "app.redirect_uri.remove", uri, actor=actor, now=now)
 
 
+async def allow_backchannel(
+    connection: Connection, *, client_id: str, allowed: bool, actor: str, now: datetime
+) -> None:
+    """Let the app ask members on their phones, or not any more."""
+    client = await _lock_client(connection, client_id)
+    change = queries.allow_backchannel if allowed else queries.forbid_backchannel
+    await change(connection, client.app_id)
+    action = "app.backchannel.allow" if allowed else "app.backchannel.forbid"
+    record = AuditRecord(actor=actor, action=action, subject=client.client_id, detail={})
+    await audit.append(connection, record, partner_id=client.partner_id, now=now)
+
+
 async def _lock_client(connection: Connection, client_id: str) -> Client:
     client = await queries.find_client(connection, client_id)
     if client is None or not await queries.lock_app(connection, client.app_id):

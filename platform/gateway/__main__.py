@@ -17,6 +17,7 @@ from gateway.cli import (
     members,
     migration,
     partners,
+    phones,
     points,
     redirects,
     rewards,
@@ -49,6 +50,7 @@ COMMANDS = (
     campaigns,
     rewards,
     redirects,
+    phones,
     import_orders,
     arithmetic,
 )

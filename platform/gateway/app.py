@@ -11,7 +11,9 @@ from litestar.openapi.config import OpenAPIConfig
 from litestar.types import Scope
 
 import partners.credit.handlers
+import partners.mobile.handlers
 import partners.oauth.handlers
+import partners.oauth.handlers_backchannel
 import partners.oauth.handlers_flow
 import partners.offers.handlers
 import partners.registry.handlers
@@ -20,7 +22,9 @@ import partners.webhooks.handlers
 import points.earning.handlers
 import points.earning.handlers_dry_runs
 import points.ledger.handlers
+import points.ledger.handlers_mobile
 import points.membership.handlers
+import points.membership.handlers_mobile
 import points.rewards.handlers
 from gateway import health
 from gateway import reference as reference_pages
@@ -36,11 +40,12 @@ from gateway.requests import Passage
 from gateway.runtime import Runtime
 from gateway.scopes import ScopeGuard
 from gateway.unit_of_work import UnitOfWork, provide_connection, provide_writer
-from kernel.caller import Caller, Subjects
+from kernel.caller import Caller, MemberCaller, Subjects
 from kernel.pages import CursorSeal
 from kernel.sender import Sender
 from kernel.settings import Settings
 from kernel.vault import Vault
+from partners.mobile.tokens import Bank
 from partners.oauth.error_page import ErrorPages
 from partners.oauth.keys import Signer
 from partners.oauth.quote_terms import Quotes
@@ -51,9 +56,13 @@ from partners.offers.authorizing import OfferedQuotes
 ROUTES: list[Any] = [
     *partners.oauth.handlers.routes,
     *partners.oauth.handlers_flow.routes,
+    *partners.oauth.handlers_backchannel.routes,
+    *partners.mobile.handlers.routes,
     *partners.registry.handlers.routes,
     *points.membership.handlers.routes,
+    *points.membership.handlers_mobile.routes,
     *points.ledger.handlers.routes,
+    *points.ledger.handlers_mobile.routes,
     *points.earning.handlers.routes,
     *points.rewards.handlers.routes,
     *points.earning.handlers_dry_runs.routes,
@@ -128,6 +137,11 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
         assert found is not None, "the scope guard lets nobody else in"
         return found
 
+    def member_caller(scope: Scope) -> MemberCaller:
+        found = Passage.of(scope).member
+        assert found is not None, "the scope guard lets nobody else in"
+        return found
+
     def now(scope: Scope) -> datetime:
         return Passage.of(scope).now
 
@@ -145,6 +159,9 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
 
     def signer() -> Signer:
         return runtime.signer
+
+    def bank() -> Bank:
+        return runtime.bank
 
     def sm2_signer() -> Sm2Signer | None:
         return runtime.sm2_signer
@@ -175,6 +192,8 @@ def _dependencies(runtime: Runtime) -> dict[str, Provide]:
 
     given: dict[str, Callable[..., object]] = {
         "caller": caller,
+        "member_caller": member_caller,
+        "bank": bank,
         "now": now,
         "sender": sender,
         "subjects": subjects,

@@ -29,7 +29,7 @@ from kernel.ids import new_id, to_wire
 from kernel.one_time import use_once
 from partners.oauth.access import UseDpopNonce
 from partners.oauth.handlers_flow import INTERACTIONS_PATH
-from partners.oauth.model import Authenticated
+from partners.oauth.model import Authenticated, AuthenticatedMember, Proved
 
 log = structlog.get_logger("edge")
 
@@ -41,7 +41,9 @@ App = Callable[[Scope, Receive, Send], Awaitable[None]]
 
 BODY_SECONDS = 10.0
 PARTNER_PREFIXES = ("/v1/", "/oauth2/grants/")
+MOBILE_PREFIX = "/mobile/v1/"
 OAUTH_PREFIX = "/oauth2/"
+OAUTH_PREFIXES = (OAUTH_PREFIX, "/mobile/oauth2/")
 ALIVE_PATH = "/livez"
 ANONYMOUS_LIMIT = Limit(name="anonymous", per_second=50, burst=200)
 TOKEN_LIMIT = Limit(name="token", per_second=200, burst=1_000)
@@ -92,6 +94,8 @@ class Edge:
         fields = read_fields(scope["headers"])
         exit_ = _Exit(send, passage, _interaction_id(fields), self._spend, self._signing)
         try:
+            if fields.transfer_coding:
+                check_coding(fields.transfer_coding)
             passage.sender = self.runtime.proxies.sender_of(scope, now)
             await self._identify(scope, fields, passage, exit_)
             if scope["method"] not in READS or fields.announces_body:
@@ -156,10 +160,11 @@ class Edge:
     async def _identify(self, scope: Scope, fields: Fields, passage: Passage, exit_: "_Exit") -> None:
         """Partner routes need a proved caller, everything else is counted by address."""
         path: str = scope["path"]
-        if not path.startswith(PARTNER_PREFIXES):
+        mobile = path.startswith(MOBILE_PREFIX)
+        if not mobile and not path.startswith(PARTNER_PREFIXES):
             if path == ALIVE_PATH:
                 return  # asks nobody, not even Redis
-            limit = TOKEN_LIMIT if path.startswith(OAUTH_PREFIX) else ANONYMOUS_LIMIT
+            limit = TOKEN_LIMIT if path.startswith(OAUTH_PREFIXES) else ANONYMOUS_LIMIT
             await self._count(passage.sender.network(), limit, exit_)
             # Members' logins count their own attempts; a client that fails must not lock out its whole network.
             of_client = limit is TOKEN_LIMIT and not path.startswith(INTERACTIONS_PATH)
@@ -167,18 +172,24 @@ class Edge:
                 await self.runtime.attempts.enter(passage.sender, now=passage.now)
             return
         now = passage.now
-        proved = await self.runtime.verifier.authenticate(
-            method=scope["method"],
-            path=_raw_path(scope),
-            authorization=[value.decode("latin-1") for value in fields.authorization],
-            proofs=[value.decode("latin-1") for value in fields.proofs],
-            sender=passage.sender,
-            now=now,
-        )
-        passage.caller, passage.client = proved.caller, proved.client
+        asked: dict[str, Any] = {
+            "method": scope["method"],
+            "path": _raw_path(scope),
+            "authorization": [value.decode("latin-1") for value in fields.authorization],
+            "proofs": [value.decode("latin-1") for value in fields.proofs],
+            "now": now,
+        }
+        # Two issuers, two verifiers: each takes its own tokens only.
+        proved: Authenticated | AuthenticatedMember
+        if mobile:
+            proved = await self.runtime.member_verifier.authenticate(**asked)
+            passage.member = proved.member
+        else:
+            proved = await self.runtime.verifier.authenticate(**asked, sender=passage.sender)
+            passage.caller, passage.client = proved.caller, proved.client
         read = scope["method"] in READS
         limit = Limit(name="read" if read else "write", per_second=proved.rate_per_second, burst=proved.burst)
-        await self._count(proved.caller.client_id, limit, exit_)
+        await self._count(proved.counted_as, limit, exit_)
         if proved.proof_jti is None:
             return  # the certificate of the connection is the proof
         # RFC 9449 §8.2: whoever uses nonces is told the next one before the last is too old.
@@ -200,7 +211,7 @@ class Edge:
             nonce, passage.nonce = passage.nonce, None
             await self._read_proofs.use_up(nonce, passage.now)
 
-    def _check_nonce(self, proved: Authenticated, now: datetime, *, read: bool) -> None:
+    def _check_nonce(self, proved: Proved, now: datetime, *, read: bool) -> None:
         """RFC 9449 §9: the writes of an app that must have one; §4.3 step 10: whatever was sent must be right.
 
         The proof is not used up: it was no good.
@@ -283,8 +294,16 @@ class _Exit:
         answer = render(refusal, base_url=self._passage.base_url, trace_id=self._passage.request_id)
         headers = [(name.encode(), value.encode()) for name, value in answer.headers.items()]
         headers.append((b"content-length", str(len(answer.body)).encode()))
+        if isinstance(refusal, RequestMalformed):
+            headers.append((b"connection", b"close"))  # where the next request begins is doubtful
         await self({"type": "http.response.start", "status": answer.status, "headers": headers})
         await self({"type": "http.response.body", "body": answer.body, "more_body": False})
+
+
+def check_coding(codings: list[bytes]) -> None:
+    """RFC 9112 §6.1: a coding we do not know may mean another end of the body to whoever stands before us."""
+    if [coding.strip().lower() for coding in codings] != [b"chunked"]:
+        raise RequestMalformed
 
 
 def _replay(body: bytes, receive: Receive) -> Receive:

@@ -10,7 +10,7 @@ from typing import Any
 from litestar import Litestar
 
 from gateway.api_ids import find_api_id
-from gateway.openapi_oauth import finish_oauth
+from gateway.openapi_oauth import finish_oauth, mobile_scheme
 from kernel.pages import LIMIT_MAX
 
 SCHEMAS = "#/components/schemas/"
@@ -91,6 +91,7 @@ SECTIONS: tuple[tuple[str, str, tuple[str, ...]], ...] = (
     ("Entitlements", "Rights of a tier or an offer.", ("/v1/entitlements",)),
     ("Events", "What happened, by webhook or on request.", ("/v1/events", "/v1/webhook_endpoints")),
     ("Settlement", "What bank and partner owe each other.", ("/v1/settlement_batches",)),
+    ("Mobile app", "What a member may do with the bank's own app; an issuer of its own.", ("/mobile/",)),
     ("Health", "Is it alive, is it ready, what does a code mean.", ("/livez", "/readyz", "/problems")),
 )
 
@@ -115,7 +116,8 @@ def build_document(
                     "scopes": scopes,
                 },
             },
-        }
+        },
+        "mobile": mobile_scheme(base_url),
     }
     document["info"] |= {
         "description": INTRODUCTION,
@@ -193,7 +195,8 @@ def _finish_operation(operation: dict[str, Any], opt: dict[str, Any]) -> None:
     if not public:
         declared = opt.get("scope")
         needed = [] if declared in (None, "self") else str(declared).split("|")
-        operation["security"] = [{"dpop": [scope]} for scope in needed] or [{"dpop": []}]
+        scheme = "mobile" if opt.get("audience") == "mobile" else "dpop"
+        operation["security"] = [{scheme: [scope]} for scope in needed] or [{scheme: []}]
         operation["x-api-level"] = opt.get("level", "A1")
         parameters.append(PROOF)
     if opt.get("idempotent") is True:

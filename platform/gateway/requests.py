@@ -6,7 +6,7 @@ from typing import Any, Literal, cast
 
 from msgspec import Struct
 
-from kernel.caller import Caller
+from kernel.caller import Caller, MemberCaller
 from kernel.errors import Refusal
 from kernel.sender import NOBODY, Sender
 from partners.oauth.access import AccessRefused, InvalidDpopProof
@@ -96,6 +96,7 @@ class Passage:
         "body",
         "caller",
         "client",
+        "member",
         "nonce",
         "now",
         "proof",
@@ -116,6 +117,8 @@ class Passage:
         self.body = b""
         #: who is asking, once proved
         self.caller: Caller | None = None
+        #: the member who is asking with the bank's own app, once proved
+        self.member: MemberCaller | None = None
         #: what is registered of the caller's app
         self.client: Client | None = None
         #: a proof of possession still to be used up, in the transaction of the write it was made for

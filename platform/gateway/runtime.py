@@ -24,6 +24,8 @@ from kernel.settings import Settings
 from kernel.vault import Vault
 from partners.login.delivery import CodeSender, SandboxSender
 from partners.login.passwords import PasswordDesk
+from partners.mobile.access import MemberVerifier
+from partners.mobile.tokens import Bank
 from partners.oauth.access import AccessVerifier
 from partners.oauth.keys import Signer, load_signer
 from partners.oauth.nonce import Nonces
@@ -49,6 +51,8 @@ class Runtime:
     sm2_signer: Sm2Signer | None
     directory: AppDirectory
     verifier: AccessVerifier
+    bank: Bank
+    member_verifier: MemberVerifier
     subjects: PairwiseSubjects
     limiter: Limiter
     attempts: AttemptGate
@@ -115,6 +119,13 @@ class Runtime:
                 revocations=RevocationList(self.pool),
                 livemode=settings.mode == "live",
             )
+            self.bank = Bank(
+                signer=self.signer,
+                vault=self.vault,
+                base_url=self.base_url,
+                livemode=settings.mode == "live",
+            )
+            self.member_verifier = MemberVerifier(bank=self.bank, pool=self.pool)
             self.aside = Aside()
             self.limiter = Limiter(self.redis, share=1 / settings.workers)
             self.writer = LedgerWriter(self.pool, vault=self.vault, subjects=self.subjects)

@@ -23,6 +23,7 @@ from msgspec import Struct, structs
 from gateway.admins import NewAdmin, Role, create_admin
 from gateway.credentials import Credentials, SandboxMember, SigningKey, read_credentials
 from gateway.sandbox_logins import SandboxLogin, give_logins, member_file
+from gateway.sandbox_mobile import MobileApp, add_app, mobile_file, readdress_mobile
 from kernel.calendar import add_months, business_date
 from kernel.caller import MemberRef
 from kernel.database import Connection
@@ -88,6 +89,8 @@ class SandboxPartner(Struct, frozen=True, kw_only=True):
     funding: dict[str, Any]
     #: where its members are sent back to; `tessera redirect-uri add` registers more
     redirect_uris: tuple[str, ...] = ()
+    #: it may ask its members on their phones
+    backchannel: bool = False
 
 
 PARTNERS = (
@@ -101,6 +104,7 @@ PARTNERS = (
         scenarios=("ecom_checkout", "group_buy"),
         funding={"points": "bank", "discount": "bank", "interest_subsidy": "merchant"},
         redirect_uris=("http://127.0.0.1:8765/callback",),
+        backchannel=True,
     ),
     SandboxPartner(
         slug="hospital",
@@ -111,6 +115,7 @@ PARTNERS = (
         scopes=_FULL,
         scenarios=("medical",),
         funding={"points": "bank", "interest_subsidy": "bank", "entitlement": "bank"},
+        backchannel=True,
     ),
     SandboxPartner(
         slug="education",
@@ -179,6 +184,7 @@ async def seed(
     known = {partner.slug for partner in await registry.list_partners(connection)}
     if all(partner.slug in known for partner in PARTNERS):
         _readdress_files(data_dir, base_url=base_url, issuer=signer.issuer)
+        readdress_mobile(data_dir, base_url=base_url, write=_write)
         return
     members = await _enrol(connection, now=now)
     for partner in PARTNERS:
@@ -194,10 +200,9 @@ async def seed(
     if not any(partner.slug in known for partner in PARTNERS):
         _write(admin_file(data_dir), await _add_admins(connection, vault=vault, now=now))
         known_members = [(member.ref, member.bank_level, member.shop_level) for member in members]
-        _write(
-            member_file(data_dir),
-            await give_logins(connection, known_members, with_app=EXTRA_MEMBERS, vault=vault, now=now),
-        )
+        logins = await give_logins(connection, known_members, with_app=EXTRA_MEMBERS, vault=vault, now=now)
+        _write(member_file(data_dir), logins)
+        _write(mobile_file(data_dir), await add_app(connection, logins, base_url=base_url, now=now))
         for definition in (red_friday(now), double_eleven(now)):
             await propose_campaign(connection, definition, by=f"admin:{ADMINS[0][0]}", now=now)
         hospital = await registry.find_partner_by_slug(connection, "hospital")
@@ -297,6 +302,10 @@ async def _add_app(
         await registry.add_redirect_uri(
             connection, client_id=app.client_id, uri=uri, sandbox=True, actor="job:sandbox", now=now
         )
+    if partner.backchannel:
+        await registry.allow_backchannel(
+            connection, client_id=app.client_id, allowed=True, actor="job:sandbox", now=now
+        )
     return app.client_id, key.private_jwk() | {"kid": kid, "alg": "ES256", "use": "sig"}
 
 
@@ -360,7 +369,7 @@ def _readdress_files(data_dir: Path, *, base_url: str, issuer: str) -> None:
             _write(path, wanted)
 
 
-def _write(path: Path, credentials: Credentials | list[NewAdmin] | list[SandboxLogin]) -> None:
+def _write(path: Path, credentials: Credentials | MobileApp | list[NewAdmin] | list[SandboxLogin]) -> None:
     """The file is there whole or not at all, and only its owner reads it."""
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.new")

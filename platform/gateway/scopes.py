@@ -2,7 +2,7 @@
 
 `scope="points:earn"` needs that scope, `scope="points:earn|points:spend"` either of them, `scope="self"` any proved
 caller. A member's token enters only routes that say `member_token=True`: those that look its member up by the token's
-own subject. Declared in the route's decorator, checked here and nowhere else.
+own subject; a member who uses the bank's app enters only routes with `audience="mobile"`, and nobody else does. Declared in the route's decorator, checked here and nowhere else.
 """
 
 from collections.abc import Mapping
@@ -13,11 +13,13 @@ from litestar.types import ASGIApp, Receive, Scope, Send
 
 from gateway.requests import Passage
 from gateway.signing import check_signed
-from kernel.caller import Caller, InsufficientScope
+from kernel.caller import Caller, InsufficientScope, MemberCaller
 from kernel.errors import Forbidden
 from partners.oauth.access import TokenMissing
 
 ANY_CALLER = "self"
+#: the audience of routes for members with the bank's app; those without one are for partners
+MOBILE = "mobile"
 
 
 class RouteClosed(Forbidden):
@@ -28,13 +30,14 @@ class MemberTokenNotAccepted(Forbidden):
     """This route takes the app's own token (client_credentials), not a member's."""
 
 
-def check_scope(caller: Caller | None, opt: Mapping[str, Any]) -> None:
-    """Refuse unless the route is public or `caller` holds a scope it declares."""
+def check_scope(caller: Caller | None, opt: Mapping[str, Any], member: MemberCaller | None = None) -> None:
+    """Refuse unless the route is public or whoever its audience is holds a scope it declares."""
     if opt.get("public") is True:
         return
-    if caller is None:
+    asking = member if opt.get("audience") == MOBILE else caller
+    if asking is None:
         raise TokenMissing
-    if caller.subject is not None and opt.get("member_token") is not True:
+    if isinstance(asking, Caller) and asking.subject is not None and opt.get("member_token") is not True:
         raise MemberTokenNotAccepted
     declared = opt.get("scope")
     if not isinstance(declared, str) or not declared:
@@ -42,7 +45,7 @@ def check_scope(caller: Caller | None, opt: Mapping[str, Any]) -> None:
     if declared == ANY_CALLER:
         return
     # RFC 6750 §3.1: the challenge names the scope that would do.
-    if caller.scopes.isdisjoint(declared.split("|")):
+    if asking.scopes.isdisjoint(declared.split("|")):
         raise InsufficientScope(scope=declared)
 
 
@@ -52,6 +55,6 @@ class ScopeGuard(ASGIMiddleware):
     async def handle(self, scope: Scope, receive: Receive, send: Send, next_app: ASGIApp) -> None:
         if scope["method"] != "OPTIONS":  # type: ignore[typeddict-item]  # only http scopes come here
             passage, opt = Passage.of(scope), scope["route_handler"].opt
-            check_scope(passage.caller, opt)
+            check_scope(passage.caller, opt, passage.member)
             check_signed(passage, opt, scope["method"])  # type: ignore[typeddict-item]  # as above
         await next_app(scope, receive, send)

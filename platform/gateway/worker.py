@@ -21,6 +21,7 @@ from kernel.database import Pool, acquire, open_pool, transaction
 from kernel.settings import Settings
 from partners.credit import service as credit
 from partners.login import service as login
+from partners.mobile import service as mobile
 from partners.oauth.forgetting import forget_flows
 from partners.webhooks import delivery
 from partners.webhooks import service as webhooks
@@ -129,6 +130,7 @@ async def _work(settings: Settings) -> None:
         async def forget() -> int:
             async with transaction(runtime.pool) as connection:
                 await login.forget_old(connection, now=runtime.clock.now())
+                await mobile.forget_old(connection, now=runtime.clock.now())
                 await forget_flows(connection, now=runtime.clock.now())
                 gone = await one_time.forget_expired(connection, now=runtime.clock.now())
                 return gone + await attempts.forget_attempts(connection, now=runtime.clock.now())

@@ -47,6 +47,21 @@ class Caller(Struct, frozen=True, kw_only=True):
             raise InsufficientScope(scope=scope)
 
 
+class MemberCaller(Struct, frozen=True, kw_only=True):
+    """A member who uses the bank's own app, on a phone that has proved the possession of its key."""
+
+    member: MemberRef
+    #: the member, as the bank's apps know one
+    subject: str
+    #: the app, `mob_…`
+    client_id: str
+    scopes: frozenset[str]
+    session_id: UUID
+    #: when and by what the member logged in (RFC 8176)
+    authenticated_at: datetime
+    methods: list[str]
+
+
 class MemberRef(Struct, frozen=True, kw_only=True):
     """A member as the ledger knows one; never shown to a partner."""
 

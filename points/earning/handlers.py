@@ -5,7 +5,6 @@ from datetime import datetime
 from typing import Annotated, Any
 from uuid import UUID
 
-import msgspec
 from litestar import post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
@@ -13,8 +12,9 @@ from msgspec import Meta, Struct
 
 from kernel.caller import Caller, MemberRef, Subjects
 from kernel.database import Connection
-from kernel.errors import Refusal, Unprocessable
+from kernel.errors import Refusal
 from kernel.ids import to_wire
+from kernel.items import BATCH_MAX, ItemInvalid, decode_items
 from kernel.money import OrderFen
 from kernel.problem import status_of, to_problem
 from kernel.together import Asked, Kind, Writer
@@ -24,13 +24,8 @@ from points.ledger.funder_codes import ToldFunders, find_told_funders
 from points.ledger.model import Balance, Grant
 
 SCOPE = "points:earn"
-BATCH_MAX = 1_000
 #: one item that the database cannot store must not fail the others
 STORABLE = r"^[^\u0000]*$"
-
-
-class ItemInvalid(Unprocessable):
-    """The item does not match the schema of an earning."""
 
 
 class EarnRequest(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -165,7 +160,7 @@ async def post_earnings(
     now: NamedDependency[datetime],
 ) -> BatchResults:
     """Post up to 1,000 earnings in one transaction, with a result for each."""
-    requests = [_decode(item) for item in data.items]
+    requests = decode_items(data.items, EarnRequest)
     subs = sorted({request.member for request in requests if isinstance(request, EarnRequest)})
     named = [caller.name(sub) for sub in subs]
     found = await subjects.resolve_each(connection, named, scope=SCOPE, now=now)
@@ -180,13 +175,6 @@ async def post_earnings(
         for answer in answers
     ]
     return BatchResults(results=[_result(view, base_url) for view in views])
-
-
-def _decode(item: Any) -> EarnRequest | ItemInvalid:
-    try:
-        return msgspec.convert(item, EarnRequest)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as mistake:
-        return ItemInvalid(message=str(mistake))
 
 
 def _decide(

@@ -10,10 +10,11 @@ from kernel.caller import Caller, Subjects
 from kernel.database import Connection
 from kernel.errors import Refusal
 from kernel.ids import from_wire, to_wire
+from kernel.items import decode_items
 from points.earning import reversals as service
 from points.ledger.bodies import PointsRefundRequest, PointsRefundView, ReversalRequest, ReversalView
 from points.ledger.deeds import RefundPart
-from points.ledger.handlers_batches import ItemBatch, ItemResults, decode_items, tell_results
+from points.ledger.handlers_batches import ItemBatch, ItemResults, tell_results
 from points.ledger.handlers_refunds import EARN, find_earning_part, find_target, view_reversal
 from points.ledger.model import Reversal
 from points.ledger.model import ReversalRequest as Wish
@@ -92,7 +93,7 @@ async def reverse_each(
 ) -> ItemResults:
     """Undo up to 1,000 earnings or spends in one transaction, with a result for each."""
     wishes: list[Wish | Refusal] = []
-    for item in decode_items(data, ReversalRequest):
+    for item in decode_items(data.items, ReversalRequest):
         try:
             wishes.append(
                 item if isinstance(item, Refusal) else await _find(item, connection, caller, subjects, now)

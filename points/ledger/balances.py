@@ -65,6 +65,20 @@ async def list_entries(
     )
 
 
+async def list_own_entries(
+    connection: Connection,
+    member: MemberRef,
+    *,
+    before_seq: int | None = None,
+    limit: int,
+    point_type: int = TESSERA,
+) -> list[ListedEntry]:
+    """Every entry of the member's wallet, newest first, those numbered below `before_seq`: for the member alone."""
+    return await queries.list_own_entries(
+        connection, wallet_ref(member, point_type), before_seq=before_seq or 2**63 - 1, limit=limit
+    )
+
+
 async def expire_due(connection: Connection, *, limit: int, now: datetime) -> int:
     """Book the end of `limit` lots, and whatever else is due in their wallets; returns how many lots."""
     owners = await queries.list_ended_lot_owners(connection, limit=limit, now=now)

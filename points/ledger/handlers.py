@@ -53,7 +53,7 @@ async def read_points(
     code = (await service.find_point_type(connection, point_type)).code
     balance = await service.read_balance(connection, member, point_type=code, now=now)
     expiring = await service.list_expiring(connection, member, limit=EXPIRING_MAX, point_type=code, now=now)
-    return _points(balance, expiring, point_type, now)
+    return view_points(balance, expiring, point_type, now)
 
 
 @get("/v1/members/{sub:str}/points/entries", scope=READ, level="A1", member_token=True)
@@ -83,7 +83,7 @@ async def list_entries(
         point_type=code,
     )
     more = cursors.seal(binding, found[limit - 1].seq) if len(found) > limit else None
-    return Page(data=[_entry(entry) for entry in found[:limit]], next_cursor=more)
+    return Page(data=[view_entry(entry) for entry in found[:limit]], next_cursor=more)
 
 
 @post("/v1/points/quotes", scope=SPEND, level="A1", member_token=True, status_code=200)
@@ -167,7 +167,9 @@ async def release_hold(id: FromPath[str], writer: NamedDependency[Writer]) -> Re
     return await writer.post(RELEASES, id)
 
 
-def _points(balance: Balance, expiring: list[ExpiringPoints], point_type: str, at: datetime) -> PointsView:
+def view_points(
+    balance: Balance, expiring: list[ExpiringPoints], point_type: str, at: datetime
+) -> PointsView:
     return PointsView(
         available_points=balance.available_points,
         held_points=balance.held_points,
@@ -179,7 +181,7 @@ def _points(balance: Balance, expiring: list[ExpiringPoints], point_type: str, a
     )
 
 
-def _entry(entry: ListedEntry) -> EntryView:
+def view_entry(entry: ListedEntry) -> EntryView:
     return EntryView(
         operation_id=to_wire("ent", entry.operation_id),
         seq=entry.seq,

@@ -2,9 +2,8 @@
 
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
-import msgspec
 from litestar import post
 from litestar.di import NamedDependency
 from litestar.params import JSONBody
@@ -12,18 +11,12 @@ from msgspec import Meta, Struct
 
 from kernel.caller import Caller, Subjects
 from kernel.database import Connection
-from kernel.errors import Refusal, Unprocessable
+from kernel.errors import Refusal
+from kernel.items import BATCH_MAX, decode_items
 from kernel.problem import status_of, to_problem
 from kernel.together import Asked, I, Kind, O
 from points.ledger.bodies import HoldCapture, HoldRequest, SpendRequest
 from points.ledger.postings import CAPTURES, HOLDS, RELEASES, SPEND, SPENDS, Capture
-
-BATCH_MAX = 1_000
-T = TypeVar("T")
-
-
-class BatchItemInvalid(Unprocessable):
-    """The item does not match the schema of a single request."""
 
 
 class ItemBatch(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -71,7 +64,7 @@ async def spend_each(
     now: NamedDependency[datetime],
 ) -> ItemResults:
     """Spend at once, up to 1,000 times in one transaction, with a result for each."""
-    items = decode_items(data, SpendRequest)
+    items = decode_items(data.items, SpendRequest)
     return tell_results(await _post(SPENDS, items, connection, caller, subjects, now), 201, base_url)
 
 
@@ -85,7 +78,7 @@ async def place_each(
     now: NamedDependency[datetime],
 ) -> ItemResults:
     """Place up to 1,000 holds in one transaction, with a result for each."""
-    items = decode_items(data, HoldRequest)
+    items = decode_items(data.items, HoldRequest)
     return tell_results(await _post(HOLDS, items, connection, caller, subjects, now), 201, base_url)
 
 
@@ -101,7 +94,7 @@ async def capture_each(
     """Capture up to 1,000 holds in one transaction, with a result for each."""
     items = [
         item if isinstance(item, Refusal) else Capture(id=item.id, wish=_wish(item))
-        for item in decode_items(data, ClosingItem)
+        for item in decode_items(data.items, ClosingItem)
     ]
     return tell_results(await _post(CAPTURES, items, connection, caller, subjects, now), 200, base_url)
 
@@ -116,7 +109,7 @@ async def release_each(
     now: NamedDependency[datetime],
 ) -> ItemResults:
     """Release up to 1,000 holds in one transaction, with a result for each."""
-    items = [item if isinstance(item, Refusal) else item.id for item in decode_items(data, ReleaseItem)]
+    items = [item if isinstance(item, Refusal) else item.id for item in decode_items(data.items, ReleaseItem)]
     return tell_results(await _post(RELEASES, items, connection, caller, subjects, now), 200, base_url)
 
 
@@ -132,25 +125,6 @@ async def _post(
     asked = [Asked(caller=caller, item=item) for item in items if not isinstance(item, Refusal)]
     answers = iter(await kind.post(connection, asked, subjects, now))
     return [item if isinstance(item, Refusal) else next(answers) for item in items]
-
-
-def decode_items(batch: ItemBatch, kind: type[T]) -> list[T | Refusal]:
-    return [_read(item, kind) for item in batch.items]
-
-
-def _read(item: Any, kind: type[T]) -> T | Refusal:
-    """One item that the database cannot store must not fail the others."""
-    try:
-        read = msgspec.convert(item, kind)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as mistake:
-        return BatchItemInvalid(message=str(mistake))
-    if any(isinstance(value, str) and not _is_storable(value) for value in item.values()):
-        return BatchItemInvalid(message="Text without a NUL character is expected")
-    return read
-
-
-def _is_storable(text: str) -> bool:
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _wish(item: ClosingItem) -> HoldCapture:

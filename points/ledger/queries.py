@@ -199,6 +199,21 @@ SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, cre
  LIMIT $5
 """
 
+# As LIST_ENTRIES, for the member's own eyes: whatever partner it came by.
+LIST_OWN_ENTRIES = """
+SELECT entry.seq, entry.operation_id, operation.kind, debited.name AS debit, credited.name AS credit, entry.points,
+       entry.available_after, entry.held_after, entry.pending_after, entry.arrears_after, entry.recorded_at
+  FROM ledger_entry AS entry
+  JOIN ledger_operation AS operation
+    ON operation.bucket = entry.bucket AND operation.member_id = entry.member_id
+   AND operation.id = entry.operation_id
+  JOIN ledger_account AS debited ON debited.code = entry.debit_account
+  JOIN ledger_account AS credited ON credited.code = entry.credit_account
+ WHERE entry.bucket = $1 AND entry.member_id = $2 AND entry.point_type = $5 AND entry.seq < $3
+ ORDER BY entry.seq DESC
+ LIMIT $4
+"""
+
 FIND_OPERATION = """
 SELECT bucket, member_id, id, kind, partner_id, hold_id, source_kind, source_ref, reverses, refund_ref,
        amount_fen, points, rule_version, tier, multiplier_pct, own_card, category,
@@ -321,6 +336,15 @@ async def list_entries(
 ) -> list[ListedEntry]:
     records = await connection.fetch(
         LIST_ENTRIES, key.bucket, key.member_id, before_seq, partner_id, limit, key.point_type
+    )
+    return [read(record, ListedEntry) for record in records]
+
+
+async def list_own_entries(
+    connection: Connection, key: WalletRef, *, before_seq: int, limit: int
+) -> list[ListedEntry]:
+    records = await connection.fetch(
+        LIST_OWN_ENTRIES, key.bucket, key.member_id, before_seq, limit, key.point_type
     )
     return [read(record, ListedEntry) for record in records]
 

@@ -8,7 +8,14 @@ from points.ledger.adjustments import (
     propose_adjustment,
     reject_adjustment,
 )
-from points.ledger.balances import activate_due, expire_due, list_entries, list_expiring, read_balance
+from points.ledger.balances import (
+    activate_due,
+    expire_due,
+    list_entries,
+    list_expiring,
+    list_own_entries,
+    read_balance,
+)
 from points.ledger.dry_runs import preview_earning, preview_spend
 from points.ledger.earnings import find_earning, find_source, post_earnings
 from points.ledger.exchanges import exchange_points, list_rates, set_rate
@@ -115,6 +122,7 @@ __all__ = [
     "list_funders",
     "list_open_days",
     "list_open_months",
+    "list_own_entries",
     "list_point_types",
     "list_rates",
     "list_statements",

@@ -79,7 +79,7 @@ async def read_membership(
 ) -> Membership:
     """Read a member's tier, why it is that, and what the next level takes."""
     member = await subjects.resolve_one(connection, caller, sub, scope=SCOPE, now=now)
-    return _membership(sub, await service.read_outlook(connection, member, now=now))
+    return view_membership(sub, await service.read_outlook(connection, member, now=now))
 
 
 @get("/v1/members/{sub:str}/membership/history", scope=SCOPE, level="A1", member_token=True)
@@ -103,7 +103,7 @@ async def list_tier_periods(
     return Page(data=[_period(period) for period in found[:limit]], next_cursor=more)
 
 
-def _membership(sub: str, outlook: Outlook) -> Membership:
+def view_membership(sub: str, outlook: Outlook) -> Membership:
     period = outlook.period
     return Membership(
         member=sub,

@@ -3,7 +3,6 @@
 from datetime import date, datetime
 from typing import Annotated, Any
 
-import msgspec
 from litestar import post
 from litestar.di import NamedDependency
 from litestar.params import FromPath, JSONBody
@@ -11,7 +10,8 @@ from msgspec import Meta, Struct
 
 from kernel.caller import Caller, MemberRef, Subjects
 from kernel.database import Connection
-from kernel.errors import Refusal, Unprocessable
+from kernel.errors import Refusal
+from kernel.items import BATCH_MAX, ItemInvalid, decode_items
 from kernel.money import OrderFen
 from kernel.problem import status_of, to_problem
 from points.membership import activity as service
@@ -19,13 +19,8 @@ from points.membership.model import Deed, DeedKind
 from points.membership.rules import month_of
 
 SCOPE = "activity:write"
-BATCH_MAX = 1_000
 #: one item that the database cannot store must not fail the others
 STORABLE = r"^[^\u0000]*$"
-
-
-class ActivityItemInvalid(Unprocessable):
-    """The item does not match the schema of an activity."""
 
 
 class ActivityReport(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
@@ -121,7 +116,7 @@ async def report_activities(
     now: NamedDependency[datetime],
 ) -> ActivityResults:
     """Report up to 1,000 activities in one transaction, with a result for each."""
-    reports = [_decode(item) for item in data.items]
+    reports = decode_items(data.items, MemberActivityReport)
     subs = sorted({report.member for report in reports if isinstance(report, MemberActivityReport)})
     named = [caller.name(sub) for sub in subs]
     found = await subjects.resolve_each(connection, named, scope=SCOPE, now=now)
@@ -133,17 +128,10 @@ async def report_activities(
     return ActivityResults(results=[_result(answer, base_url) for answer in answers])
 
 
-def _decode(item: Any) -> MemberActivityReport | ActivityItemInvalid:
-    try:
-        return msgspec.convert(item, MemberActivityReport)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as mistake:
-        return ActivityItemInvalid(message=str(mistake))
-
-
 def _decide(
-    report: MemberActivityReport | ActivityItemInvalid, members: dict[str, MemberRef | Refusal]
+    report: MemberActivityReport | ItemInvalid, members: dict[str, MemberRef | Refusal]
 ) -> Deed | Refusal:
-    if isinstance(report, ActivityItemInvalid):
+    if isinstance(report, ItemInvalid):
         return report
     member = members[report.member]
     return member if isinstance(member, Refusal) else _deed(report, member)

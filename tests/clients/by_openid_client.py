@@ -6,6 +6,7 @@ import pytest
 from clients.flows import *  # these tests are written once for all clients
 from clients.member_flows import *  # and so are these
 from clients.node import NodeClient
+from clients.phone_flows import *  # and these
 from clients.third_party import Configure, PublicApp, ThirdParty
 
 from gateway.credentials import Credentials

@@ -8,7 +8,7 @@ from clients.member import Member
 from clients.third_party import Configure, ThirdParty
 from served import Platform, serve
 
-pytest.register_assert_rewrite("clients.flows", "clients.member_flows")
+pytest.register_assert_rewrite("clients.flows", "clients.member_flows", "clients.phone_flows")
 
 
 @pytest.fixture(scope="session")

@@ -5,6 +5,7 @@ from contextlib import AbstractAsyncContextManager
 import pytest
 from clients.flows import *  # these tests are written once for all clients
 from clients.member_flows import *  # and so are these
+from clients.phone_flows import *  # and these
 from clients.pypi import RequestsClient
 from clients.third_party import Configure, PublicApp, ThirdParty
 

@@ -91,11 +91,37 @@ GRANT_MANAGEMENT = tuple(
     )
 )
 
-PLAN = frozenset((*CLIENT_CREDENTIALS, *ASSERTIONS, *CODE_FLOW, *CODE_BINDING, *PUSHED, *GRANT_MANAGEMENT))
+#: of `fapi-ciba-id1-test-plan`, whose names have their own beginning
+BACKCHANNEL = (
+    "fapi-ciba-id1",
+    *(
+        f"fapi-ciba-id1-{name}"
+        for name in (
+            "multiple-call-to-token-endpoint",
+            "auth-req-id-expired",
+            "user-rejects-authentication",
+            "ensure-wrong-auth-req-id-in-token-endpoint-request",
+            "ensure-authorization-request-with-binding-message-succeeds",
+            "ensure-authorization-request-with-potentially-bad-binding-message",
+            "ensure-authorization-request-with-multiple-hints-fails",
+            "ensure-other-scope-order-succeeds",
+            "ensure-requested-expiry-as-string-succeeds",
+            "ensure-without-client-assertion-in-backchannel-authorization-request",
+            "ensure-without-client-assertion-in-token-endpoint-request",
+            "ensure-invalid-client-assertions-in-backchannel-authorization-request-fail",
+            "refresh-token",
+        )
+    ),
+)
+
+PLAN = frozenset(
+    (*CLIENT_CREDENTIALS, *ASSERTIONS, *CODE_FLOW, *CODE_BINDING, *PUSHED, *GRANT_MANAGEMENT, *BACKCHANNEL)
+)
 
 
 def module(name: str, *requirements: str) -> pytest.MarkDecorator:
     """The test carries out this module of the suite; `requirements` are the clauses the module cites."""
     assert name in PLAN, f"the plan has no module {name}"
-    label = "|".join((PREFIX + name, *requirements))
+    full = name if name in BACKCHANNEL else PREFIX + name
+    label = "|".join((full, *requirements))
     return pytest.mark.parametrize("module", [label], ids=[label])

@@ -72,7 +72,7 @@ def test_the_identifier_is_made_as_the_standard_says() -> None:
     ("route", "kind"),
     [
         (ApiRoute(path="/v1/points/gifts", method="POST", level="A2", sentence=""), "020100"),
-        (ApiRoute(path="/mobile/v1/points", method="GET", level="A1", sentence=""), "920100"),
+        (ApiRoute(path="/mobile/v1/gifts", method="GET", level="A1", sentence=""), "920100"),
         (ApiRoute(path="/v1/leads", method="GET", level="A1", sentence=""), "990100"),
         (ApiRoute(path="/v1/points/earnings", method="POST", level="A1", sentence=""), "020100"),
     ],

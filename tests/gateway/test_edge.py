@@ -14,6 +14,7 @@ from gateway.edge import Edge
 from gateway.scopes import RouteClosed, check_scope
 from kernel.caller import Caller, InsufficientScope
 from kernel.redis_client import open_redis
+from partners.mobile.scopes import MOBILE_SCOPES
 from partners.oauth.access import TokenMissing
 from partners.oauth.scopes import SCOPES
 
@@ -44,7 +45,8 @@ async def available(partner: PartnerClient, member: str) -> int:
 @pytest.mark.parametrize("handler", ROUTES, ids=lambda handler: handler.handler_name)
 def test_every_route_declares_who_may_call_it(handler: Any) -> None:
     declared = handler.opt.get("scope")
-    assert handler.opt.get("public") is True or declared == "self" or set(declared.split("|")) <= set(SCOPES)
+    known = MOBILE_SCOPES if handler.opt.get("audience") == "mobile" else SCOPES
+    assert handler.opt.get("public") is True or declared == "self" or set(declared.split("|")) <= set(known)
 
 
 @pytest.mark.parametrize(

@@ -6,11 +6,10 @@ from uuid import uuid4
 
 import msgspec
 import pytest
+from points_routes import MATRIX, NOTHING, Probe, Scene, deliver, prepare
 
 from gateway.client import Answer, PartnerClient
 from gateway.runtime import Runtime
-
-from .matrix import MATRIX, NOTHING, Probe, Scene, deliver, prepare
 
 POSTS = [
     pytest.param(path, id=path)
@@ -109,7 +108,7 @@ async def test_a_batch_is_a_list_of_one_to_a_thousand(partner: PartnerClient, pa
 async def test_items_of_the_wrong_kind_are_refused_one_by_one(partner: PartnerClient, path: str) -> None:
     answer = await partner.post(path, {"items": [None, 1, "x", [], {}, [[]] * 50]})
     assert {result["status"] for result in answer["results"]} == {422}
-    assert all(result["problem"]["code"].endswith("item_invalid") for result in answer["results"])
+    assert all(result["problem"]["code"] == "item_invalid" for result in answer["results"])
 
 
 @pytest.mark.parametrize("path", BATCHES)

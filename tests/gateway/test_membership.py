@@ -103,9 +103,9 @@ async def test_a_batch_answers_every_item_for_itself(partner: PartnerClient, run
         (409, "activity_already_counted"),
         (404, "member_not_found"),
         (422, "occurred_too_long_ago"),
-        (422, "activity_item_invalid"),
-        (422, "activity_item_invalid"),
-        (422, "activity_item_invalid"),
+        (422, "item_invalid"),
+        (422, "item_invalid"),
+        (422, "item_invalid"),
         (201, None),
     ]
     over = partner.post("/v1/activity/batch", {"items": [good] * 1001})

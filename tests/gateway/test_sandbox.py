@@ -16,6 +16,7 @@ from gateway.admins import AdminExists, NewAdmin, create_admin
 from gateway.credentials import Credentials, SigningKey, read_credentials
 from gateway.runtime import Runtime
 from gateway.sandbox_logins import SandboxLogin, member_file
+from gateway.sandbox_mobile import MobileApp, mobile_file, readdress_mobile
 from kernel.caller import Caller, ConsentMissing
 from kernel.database import Connection
 from kernel.settings import Secret, Settings, SettingsError
@@ -23,6 +24,8 @@ from kernel.supervisor import SupervisorError
 from kernel.supervisor.places import DataDirectory
 from partners.login import service
 from partners.login.model import Trial
+from partners.mobile import service as mobile
+from partners.oauth.backchannel_rules import GRANT_TYPE
 from partners.oauth.service import PairwiseSubjects
 from partners.registry import service as registry
 from points.rewards import service as rewards
@@ -144,6 +147,35 @@ async def test_every_member_can_log_in_and_no_secret_is_stored_in_the_clear(
         assert not any(
             word and word.encode() in sealed for login in logins for word in (login.login, login.totp_secret)
         )
+
+
+async def test_the_banks_app_is_registered_and_its_file_follows_the_platform(
+    seeded: Connection, data_dir: Path
+) -> None:
+    path = mobile_file(data_dir)
+    assert path.stat().st_mode & 0o777 == 0o600
+    told = msgspec.json.decode(path.read_bytes(), type=MobileApp)
+    assert told.issuer == f"{told.base_url}/mobile"
+    assert told.redirect_uri == "http://127.0.0.1:8766/callback"
+    assert [login.login for login in told.members][:2] == ["member01", "member02"]
+    app = await mobile.find_app(seeded, told.client_id)
+    assert app is not None
+    assert (app.scopes, told.redirect_uri in app.redirect_uris) == (told.scopes, True)
+    asking = {
+        slug: await registry.find_client(seeded, credentials.client_id)
+        for slug, credentials in files_in(data_dir).items()
+    }
+    assert [slug for slug, client in asking.items() if client and GRANT_TYPE in client.grant_types] == [
+        "ecommerce",
+        "hospital",
+    ]
+    readdress_mobile(data_dir, base_url="http://127.0.0.1:9999", write=rewrite)
+    moved = msgspec.json.decode(path.read_bytes(), type=MobileApp)
+    assert (moved.issuer, moved.client_id) == ("http://127.0.0.1:9999/mobile", told.client_id)
+
+
+def rewrite(path: Path, app: MobileApp) -> None:
+    path.write_bytes(msgspec.json.encode(app))
 
 
 async def test_an_admin_is_created_once_and_put_on_record(

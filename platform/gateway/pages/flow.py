@@ -20,6 +20,7 @@ from partners.login import codes, passkeys, service
 from partners.login.delivery import CodeSender
 from partners.login.model import Device, Factors, Passkey, Session, Step
 from partners.login.passkeys import RelyingParty
+from partners.mobile.logins import find_login
 from partners.oauth.handlers_flow import INTERACTIONS_PATH
 from partners.oauth.interaction import Interaction, find_interaction
 
@@ -213,8 +214,14 @@ async def list_passkeys(connection: Connection, matter: Matter, *, now: datetime
     return await passkeys.list_passkeys(connection, matter.session, device, now=now)
 
 
+async def find_matter(connection: Connection, handle: str, *, now: datetime) -> Interaction | None:
+    """What a partner asks, or a login with the bank's own app."""
+    asked = await find_interaction(connection, handle=handle, now=now)
+    return asked or await find_login(connection, handle=handle, now=now)
+
+
 async def _interaction(connection: Connection, visit: Visit, *, now: datetime) -> Interaction:
-    found = await find_interaction(connection, handle=visit.handle, now=now) if visit.known_handle else None
+    found = await find_matter(connection, visit.handle, now=now) if visit.known_handle else None
     if found is None:
         raise RequestUnknown
     return found
@@ -248,6 +255,7 @@ def _page(name: str, matter: Matter, **facts: Any) -> Response[str]:
         name,
         locale=matter.locale,
         returns_to=matter.interaction.redirect_uri if name in LEADING_BACK else None,
+        sent_on_to=matter.interaction.redirect_uri if matter.interaction.first_party else None,
         partner=partner_name(matter.interaction, matter.locale),
         here=matter.here,
         at=matter.at,

@@ -13,7 +13,7 @@ from litestar.di import NamedDependency
 from litestar.params import FromPath
 
 from gateway.pages import flow, handlers_passkeys
-from gateway.pages.arrival import logged_in
+from gateway.pages.arrival import logged_in, turn_down
 from gateway.pages.browser import (
     check_own_form,
     drop_browser,
@@ -32,7 +32,7 @@ from partners.login import codes, service
 from partners.login.model import Session, Step
 from partners.login.service import new_secret
 from partners.oauth.grants import Authentication
-from partners.oauth.interaction import approve_interaction, deny_interaction
+from partners.oauth.interaction import approve_interaction
 
 log = structlog.get_logger("pages")
 
@@ -171,9 +171,9 @@ async def post_consent(
     decision = form.get("decision")
     if decision == "deny":
         await service.give_up(connection, matter.session)
-        back = await deny_interaction(connection, handle=handle, now=now)
+        back = await turn_down(connection, matter, now=now)
         return redirect(back, cookies=(drop_browser(handle),))
-    if decision != "approve" or matter.session.stage != "done":
+    if decision != "approve" or matter.session.stage != "done" or matter.interaction.first_party:
         return redirect(matter.here)
     given = form.get("sensitive") == "yes"
     if matter.interaction.sensitive and not given:

@@ -45,10 +45,14 @@ def page(
     status: int = 200,
     script: bool = False,
     returns_to: str | None = None,
+    sent_on_to: str | None = None,
     cookies: tuple[Cookie, ...] = (),
     **facts: Any,
 ) -> Response[str]:
-    """A page; `returns_to` is where its forms may end up besides ourselves, `cookies` are set with it."""
+    """A page; `returns_to` is where its forms may end up besides ourselves, `cookies` are set with it.
+
+    `sent_on_to` is the one such place of a page on which something secret is typed: the bank's own app.
+    """
 
     def t(key: str, **named: object) -> str:
         return say(key, locale, **named)
@@ -70,7 +74,7 @@ def page(
         html,
         status_code=status,
         media_type="text/html; charset=utf-8",
-        headers=_headers("'none'" if name == "error" else _targets(returns_to), script=script),
+        headers=_headers("'none'" if name == "error" else _targets(returns_to, sent_on_to), script=script),
         cookies=cookies,
     )
 
@@ -98,15 +102,18 @@ def _headers(targets: str, *, script: bool) -> dict[str, str]:
     }
 
 
-def _targets(returns_to: str | None) -> str:
+def _targets(returns_to: str | None, sent_on_to: str | None) -> str:
     """Where something secret is typed, forms go to us alone.
 
     Chromium holds every redirect that follows a form against `form-action`: the partner's address, and wherever the
-    partner goes on to. So the pages that lead back, on which nothing is typed, name all of https.
+    partner goes on to. So the pages that lead back, on which nothing is typed, name all of https. From the bank's own
+    login the way leads to the bank's own app, so those pages name its one address.
     """
     targets = "'self'"
     if returns_to is not None:
-        targets += " https:" if returns_to.startswith("https:") else f" https: {origin_of(returns_to)}"
+        targets += " https:" if returns_to.startswith("https:") else f" https: {source_of(returns_to)}"
+    elif sent_on_to is not None:
+        targets += f" {source_of(sent_on_to)}"
     return targets
 
 
@@ -117,6 +124,12 @@ def _policy(targets: str, *, script: bool) -> str:
         f"default-src 'none'; style-src 'self';{scripts} form-action {targets}; "
         "frame-ancestors 'none'; base-uri 'none'"
     )
+
+
+def source_of(address: str) -> str:
+    """An address as a policy names it: an app's own scheme has no host."""
+    scheme = address.partition(":")[0]
+    return origin_of(address) if scheme in ("http", "https") else f"{scheme}:"
 
 
 def origin_of(address: str) -> str:

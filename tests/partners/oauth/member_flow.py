@@ -16,7 +16,7 @@ from partner_client import ASSERTION_TYPE, PartnerClient, b64, merge
 from kernel.caller import MemberRef
 from kernel.database import Connection
 from kernel.vault import Vault
-from partners.oauth.exchange import GRANTS
+from partners.oauth.grant_types import GRANTS
 from partners.oauth.grants import Authentication
 from partners.oauth.interaction import approve_interaction, deny_interaction
 from partners.oauth.introspection import introspect_token, revoke_token

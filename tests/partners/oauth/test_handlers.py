@@ -112,7 +112,12 @@ async def test_metadata_leads_to_the_keys(http: httpx.AsyncClient, signer: Signe
     server = (await http.get("/.well-known/oauth-authorization-server")).json()
     assert server["issuer"] == base_url
     assert server["token_endpoint"] == URL
-    assert server["grant_types_supported"] == ["client_credentials", "authorization_code", "refresh_token"]
+    assert server["grant_types_supported"] == [
+        "client_credentials",
+        "authorization_code",
+        "refresh_token",
+        "urn:openid:params:grant-type:ciba",
+    ]
     assert server["token_endpoint_auth_methods_supported"] == ["private_key_jwt"]
     assert server["dpop_signing_alg_values_supported"] == ["ES256", "PS256", "EdDSA"]
     answer = await http.get(server["jwks_uri"])

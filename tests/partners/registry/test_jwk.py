@@ -91,7 +91,28 @@ def test_other_keys_are_refused(jwk: dict[str, Any], refusal: type[Refusal]) -> 
         read_jwk(jwk)
 
 
-@pytest.mark.parametrize("text", ["a", "ab==", "a+b/", "a b", "ab\n", "é"])
+PRIME = 2**255 - 19
+POINTS_OF_SMALL_ORDER = {
+    "identity": 1,
+    "order two": PRIME - 1,
+    "order four": 0,
+    "order eight": 0x05FC536D880238B13933C6D305ACDFD5F098EFF289F4C345B027B2C28F95E826,
+    "order eight, the other": 0x7A03AC9277FDC74EC6CC392CFA53202A0F67100D760B3CBA4FD84D3D706A17C7,
+    "identity in another spelling": PRIME + 1,
+    "order four in another spelling": PRIME,
+    "a y beyond the field": PRIME + 2,
+}
+
+
+@pytest.mark.parametrize("sign", [0, 1])
+@pytest.mark.parametrize("y", POINTS_OF_SMALL_ORDER.values(), ids=POINTS_OF_SMALL_ORDER)
+def test_rfc8032_8_4_an_ed25519_key_for_which_anybody_can_sign_is_refused(y: int, sign: int) -> None:
+    x = b64((y | sign << 255).to_bytes(32, "little"))
+    with pytest.raises(KeyNotSupported):
+        read_jwk({"kty": "OKP", "crv": "Ed25519", "x": x})
+
+
+@pytest.mark.parametrize("text", ["a", "ab==", "a+b/", "a b", "ab\n", "é", "AB", "AAB", "AAAAA"])
 def test_base64url_is_read_strictly(text: str) -> None:
     with pytest.raises(ValueError, match="base64url"):
         decode(text)
