@@ -113,15 +113,16 @@ async def _change(
         return None
     lowered = _limit_of(wanted.authorization_details) < _limit_of(present.authorization_details)
     if asked.grant_action == "replace" or lowered:
-        await _end_tokens(connection, present.id, now=now)
+        await _end_tokens(connection, present, now=now)
     return present.id
 
 
-async def _end_tokens(connection: Connection, grant_id: UUID, *, now: datetime) -> None:
+async def _end_tokens(connection: Connection, grant: Consent, *, now: datetime) -> None:
     """Whatever came or could come of earlier codes: it may carry more than is granted now. The grant itself goes on."""
-    await flow_queries.use_codes_of_grant(connection, grant_id, now=now)
-    origins = await flow_queries.list_origins(connection, grant_id)
-    await refresh_queries.revoke_refresh_of_grant(connection, grant_id, now=now)
+    await flow_queries.use_codes_of_grant(connection, grant.id, now=now)
+    await flow_queries.close_backchannels_of_grant(connection, grant.id, grant.member, now=now)
+    origins = await flow_queries.list_origins(connection, grant.id, grant.member)
+    await refresh_queries.revoke_refresh_of_grant(connection, grant.id, now=now)
     await revoke(connection, [f"origin:{origin}" for origin in origins], now=now)
 
 

@@ -11,11 +11,12 @@ from kernel.calendar import business_date, start_of_day
 from kernel.database import Connection, Pool, open_pool, transaction
 from kernel.ids import from_wire
 from partners.oauth import grants, interaction
-from partners.oauth.model import Consent
+from partners.oauth.model import Consent, TokenRefused
 from partners.registry import service as registry
 from partners.registry.model import App
 from points.membership.service import enrol_members
 
+from .counter_flow import open_counter
 from .member_flow import REDIRECT, Flow, claims_of, details, error_of, good
 
 DAY = timedelta(days=1)
@@ -194,3 +195,40 @@ async def test_a_merge_that_lowers_a_limit_ends_the_tokens_with_the_higher_one(
 
 def spend(points: int) -> dict[str, Any]:
     return {"type": "points_spend", "max_points": points}
+
+
+async def test_what_was_asked_on_the_phone_before_a_grant_was_replaced_ends_with_it(
+    flow: Flow, connection: Connection, app: App
+) -> None:
+    """The token that was fetched, and the one that waits to be; no refresh token tells of either."""
+    counter = await open_counter(flow, app.partner_id)
+    await connection.execute(
+        "UPDATE registry_app SET grant_types = array_remove(grant_types, 'refresh_token') WHERE id = $1",
+        app.id,
+    )
+    first = await counter.ask(scope="members:read points:earn")
+    await counter.approve(first)
+    fetched = good(await counter.poll(first))
+    named = {"grant_id": fetched.grant_id}
+    waiting = await counter.ask(scope="members:read", grant_management_action="merge", **named)
+    await counter.approve(waiting)
+    await flow.issued(scope="points:earn", grant_management_action="replace", **named)
+    assert await flow.introspect(fetched.access_token) == {"active": False}
+    assert isinstance(await counter.poll(waiting), TokenRefused)
+
+
+async def test_a_merge_asked_on_the_phone_makes_nothing_last_longer(
+    flow: Flow, connection: Connection, app: App
+) -> None:
+    counter = await open_counter(flow, app.partner_id)
+    soon, late = (business_date(flow.now) + days * DAY for days in (10, 20))
+    first = await flow.issued(scope="members:read", grant_ends_on=str(soon))
+    asked = await counter.ask(
+        scope="points:earn",
+        grant_management_action="merge",
+        grant_id=first.grant_id,
+        grant_ends_on=str(late),
+    )
+    assert (await counter.find(asked)).request.document.ends_on == soon
+    await counter.approve(asked)
+    assert (await find_grant(connection, app, first.grant_id, flow.now)).ends_on == soon
