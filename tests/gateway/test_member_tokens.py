@@ -616,3 +616,17 @@ async def test_a_limit_the_member_set_is_not_passed_by_with_the_apps_own_token(
         assert await told(client, "POST", path, hold(own, 50)) == (201, "")
     assert await told(partner, "POST", "/v1/points/quotes", {"member": own, "order_amount_fen": 1}) == missing
     assert await told(partner, "GET", f"/v1/members/{own}/points") == (200, "")
+
+
+@pytest.mark.parametrize("scope", ["points:earn", "points:spend"])
+async def test_whose_tier_an_answer_tells_was_asked_for_the_level(
+    partner: PartnerClient, grant: Grant, scope: str
+) -> None:
+    """Who earns is told how, by the tier; who redeems, which rewards the tier may have."""
+    own, _ = await bind(partner)
+    client = await grant(partner, own, scope)
+    if scope == "points:earn":
+        earned = await earn(client, own)
+        assert "tier" in (await partner.get(f"/v1/points/operations/{earned['id']}"))["calculation"]
+    shown = await client.get(f"/oauth2/grants/{client.grant_id}")
+    assert "member_level" in shown["data_kinds"]
