@@ -19,8 +19,6 @@ CODE_DIGITS = 6
 DEVICES_MAX = 10
 PASSKEYS_MAX = 5
 TOTP_SECONDS = 30
-#: NIST SP 800-63B §3.1.1.2 asks for at least 64
-PASSWORD_LENGTH_MAX = 128
 
 
 class Limit(Struct, frozen=True, kw_only=True):

@@ -105,14 +105,17 @@ async def try_password(
 ) -> Trial | Step:
     """Count the attempt and find what to compare with; commit this before looking at the password.
 
-    A bound device of the account counts for itself: strangers' guesses do not lock the member out.
+    A bound device of the account counts for itself alone: neither strangers' guesses at the name nor those of others in
+    the same network lock the member out.
     """
     name_index = vault.blind_index("login-name", login_name(login))
     stored = await queries.find_password(connection, name_index)
     device = await find_device(connection, device_secret, now=now)
-    known = stored is not None and device is not None and device.account_id == stored.account_id
-    guessed = attempts.of_device(device.id) if known and device else attempts.of_name(name_index)
-    counted = (attempts.of_address(address, vault=vault), guessed)
+    counted: tuple[attempts.Counted, ...]
+    if stored is not None and device is not None and device.account_id == stored.account_id:
+        counted = (attempts.of_device(device.id),)
+    else:
+        counted = (attempts.of_address(address, vault=vault), attempts.of_name(name_index))
     if not await attempts.count(connection, *counted, now=now):
         return Step.LOCKED
     if stored is None:

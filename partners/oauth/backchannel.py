@@ -5,7 +5,6 @@ Asking is POST /oauth2/bc-authorize; the token is fetched by polling. The member
 
 import secrets
 from datetime import datetime, timedelta
-from uuid import UUID
 
 from msgspec import Struct
 
@@ -15,7 +14,7 @@ from kernel.database import Connection
 from kernel.ids import new_id, to_wire
 from kernel.sender import NOBODY, Sender
 from kernel.vault import Vault, sha256
-from partners.oauth import backchannel_queries, backchannel_rules, grants, queries, refresh_queries, rules
+from partners.oauth import backchannel_queries, backchannel_rules, queries, refresh_queries, rules
 from partners.oauth.backchannel_queries import Backchannel
 from partners.oauth.backchannel_rules import INTERVAL_SECONDS
 from partners.oauth.client_authentication import REQUESTS_PER_MINUTE, authenticate_client, check_may_ask
@@ -97,11 +96,13 @@ async def _complete(
 ) -> BackchannelDocument:
     """The request with everything the member will be shown."""
     scopes = choose_scopes(form, client, asked=backchannel_rules.strip_openid(form.scope))
-    details, about = await find_details(connection, form, client, quotes)
+    details, about = await find_details(connection, form, client, quotes, now=now)
     if about not in (None, member.member_id):
         raise RequestRefused("invalid_authorization_details", "the quote is another member's")
-    action, grant_id = await find_asked_grant(connection, form, client, now=now)
-    await _check_whose(connection, client, grant_id, member, now=now)
+    action, grant = await find_asked_grant(connection, form, client, now=now)
+    # A grant that is to be widened is this member's; the member would only be asked in vain.
+    if grant is not None and grant.member != member:
+        raise RequestRefused("invalid_grant_id", "there is no such grant of this member")
     purposes, data_kinds = uses_of([*scopes, *(str(d.__struct_config__.tag) for d in details)])
     return BackchannelDocument(
         scopes=scopes,
@@ -109,24 +110,15 @@ async def _complete(
         data_kinds=data_kinds,
         authorization_details=details,
         sensitive=is_sensitive(scopes, details),
-        ends_on=last_day(form.grant_ends_on, today=business_date(now)),
+        ends_on=last_day(
+            form.grant_ends_on, today=business_date(now), merged=grant if action == "merge" else None
+        ),
         grant_action=action,
-        grant_id=grant_id,
+        grant_id=None if grant is None else grant.id,
         member_id=member.member_id,
         ui_locales=form.ui_locales,
         binding_message=form.binding_message,
     )
-
-
-async def _check_whose(
-    connection: Connection, client: Client, grant_id: UUID | None, member: MemberRef, *, now: datetime
-) -> None:
-    """A grant that is to be widened is this member's; the member would only be asked in vain."""
-    if grant_id is None:
-        return
-    grant = await grants.find_grant(connection, partner_id=client.partner_id, grant_id=grant_id, now=now)
-    if grant is None or grant.member != member:
-        raise RequestRefused("invalid_grant_id", "there is no such grant of this member")
 
 
 async def _keep(

@@ -121,6 +121,11 @@ async def find_standing(connection: Connection, client: Client, grant_id: UUID, 
     return grant
 
 
+def scopes_left(grant: Consent, client: Client, scopes: list[str]) -> list[str]:
+    """Of what was asked what the grant and the app still have."""
+    return [scope for scope in scopes if scope in grant.scopes and scope in client.scopes]
+
+
 def make_allowance(
     grant: Consent,
     client: Client,
@@ -132,9 +137,10 @@ def make_allowance(
 ) -> Allowance:
     """What was asked, as far as the grant and the app still have it."""
     return Allowance(
-        scopes=[scope for scope in scopes if scope in grant.scopes and scope in client.scopes],
+        scopes=scopes_left(grant, client, scopes),
         sub=sub,
         grant_id=to_wire("grt", grant.id),
+        ends_at=grant.ends_at,
         origin=str(origin),
         authorization_details=to_claims(grant.authorization_details) or None,
         refresh_token=refresh_token,

@@ -7,6 +7,7 @@ from uuid import UUID
 
 from msgspec import Struct
 
+from kernel.caller import MemberRef
 from kernel.database import Connection, read, read_if_any
 from partners.oauth.model import AuthorizationRequest, CodeDocument, PushedRequest
 
@@ -60,9 +61,21 @@ SELECT origin, client_id, document, expires_at, used_at FROM oauth_code WHERE co
 # The one statement that decides which exchange of a code succeeds.
 USE_CODE = "UPDATE oauth_code SET used_at = $2 WHERE code_hash = $1 AND used_at IS NULL RETURNING true"
 
-# Of refresh tokens too: they outlive the codes they came with.
+# An exchange that is under way is waited for: either it has its tokens by then, or it comes too late.
+USE_CODES_OF_GRANT = "UPDATE oauth_code SET used_at = $2 WHERE consent_id = $1 AND used_at IS NULL"
+
+# The same with what the member approved on the phone and nobody has fetched yet: it can be fetched no longer.
+CLOSE_BACKCHANNELS_OF_GRANT = """
+UPDATE oauth_backchannel
+   SET expires_at = $3
+ WHERE member_id = $2 AND consent_id = $1 AND state = 'approved' AND expires_at > $3
+"""
+
+# Of refresh tokens too: they outlive what they came with.
 LIST_ORIGINS = """
 SELECT origin FROM oauth_code WHERE consent_id = $1
+ UNION
+SELECT id FROM oauth_backchannel WHERE member_id = $2 AND consent_id = $1 AND state = 'redeemed'
  UNION
 SELECT origin FROM oauth_refresh WHERE consent_id = $1 AND revoked_at IS NULL
 """
@@ -159,13 +172,24 @@ async def find_code(connection: Connection, code_hash: bytes) -> StoredCode | No
     return read_if_any(await connection.fetchrow(FIND_CODE, code_hash), StoredCode)
 
 
-async def list_origins(connection: Connection, consent_id: UUID) -> list[UUID]:
-    return [record["origin"] for record in await connection.fetch(LIST_ORIGINS, consent_id)]
+async def list_origins(connection: Connection, consent_id: UUID, member: MemberRef) -> list[UUID]:
+    return [record["origin"] for record in await connection.fetch(LIST_ORIGINS, consent_id, member.member_id)]
 
 
 async def use_code(connection: Connection, code_hash: bytes, *, now: datetime) -> bool:
     """True for one caller, whoever else holds a copy."""
     return bool(await connection.fetchval(USE_CODE, code_hash, now))
+
+
+async def use_codes_of_grant(connection: Connection, consent_id: UUID, *, now: datetime) -> None:
+    """Use up those nobody has exchanged yet."""
+    await connection.execute(USE_CODES_OF_GRANT, consent_id, now)
+
+
+async def close_backchannels_of_grant(
+    connection: Connection, consent_id: UUID, member: MemberRef, *, now: datetime
+) -> None:
+    await connection.execute(CLOSE_BACKCHANNELS_OF_GRANT, consent_id, member.member_id, now)
 
 
 async def forget_codes(connection: Connection, *, before: datetime) -> None:

@@ -39,10 +39,12 @@ LIST_STANDING = """
 SELECT id FROM oauth_consent WHERE id = ANY($1::uuid[]) AND withdrawn_at IS NULL AND ends_on >= $2
 """
 
+# A withdrawal that is under way is waited for, and stays.
 CHANGE_GRANT = """
 UPDATE oauth_consent
    SET scopes = $2, purposes = $3, data_kinds = $4, authorization_details = $5, sensitive = $6, ends_on = $7
- WHERE id = $1
+ WHERE id = $1 AND withdrawn_at IS NULL
+RETURNING true
 """
 
 WITHDRAW_GRANT = """
@@ -121,9 +123,12 @@ async def change_grant(
     authorization_details: Sequence[AuthorizationDetail],
     sensitive: bool,
     ends_on: date,
-) -> None:
-    await connection.execute(
-        CHANGE_GRANT, grant_id, scopes, purposes, data_kinds, authorization_details, sensitive, ends_on
+) -> bool:
+    """False if it was withdrawn meanwhile."""
+    return bool(
+        await connection.fetchval(
+            CHANGE_GRANT, grant_id, scopes, purposes, data_kinds, authorization_details, sensitive, ends_on
+        )
     )
 
 

@@ -1,5 +1,6 @@
 """Grants: what members allow partners; opened, widened, replaced, and withdrawn with effect from the commit on."""
 
+import math
 from collections.abc import Collection, Sequence
 from datetime import date, datetime, timedelta
 from uuid import UUID
@@ -98,7 +99,7 @@ async def _change(
     wanted = asked if asked.grant_action == "replace" else _merged(present, asked)
     if len(wanted.authorization_details) > DETAILS_MAX:
         return None
-    await grant_queries.change_grant(
+    changed = await grant_queries.change_grant(
         connection,
         present.id,
         scopes=wanted.scopes,
@@ -108,16 +109,26 @@ async def _change(
         sensitive=wanted.sensitive,
         ends_on=wanted.ends_on,
     )
-    if asked.grant_action == "replace":
-        await _end_tokens(connection, present.id, now=now)
+    if not changed:
+        return None
+    lowered = _limit_of(wanted.authorization_details) < _limit_of(present.authorization_details)
+    if asked.grant_action == "replace" or lowered:
+        await _end_tokens(connection, present, now=now)
     return present.id
 
 
-async def _end_tokens(connection: Connection, grant_id: UUID, *, now: datetime) -> None:
-    """Whatever came of earlier codes: it may carry more than is granted now. The grant itself goes on."""
-    origins = await flow_queries.list_origins(connection, grant_id)
-    await refresh_queries.revoke_refresh_of_grant(connection, grant_id, now=now)
+async def _end_tokens(connection: Connection, grant: Consent, *, now: datetime) -> None:
+    """Whatever came or could come of earlier codes: it may carry more than is granted now. The grant itself goes on."""
+    await flow_queries.use_codes_of_grant(connection, grant.id, now=now)
+    await flow_queries.close_backchannels_of_grant(connection, grant.id, grant.member, now=now)
+    origins = await flow_queries.list_origins(connection, grant.id, grant.member)
+    await refresh_queries.revoke_refresh_of_grant(connection, grant.id, now=now)
     await revoke(connection, [f"origin:{origin}" for origin in origins], now=now)
+
+
+def _limit_of(details: Sequence[AuthorizationDetail]) -> float:
+    """How many points may be spent in all."""
+    return min((each.max_points for each in details if isinstance(each, PointsSpend)), default=math.inf)
 
 
 class _Extent(Struct, frozen=True, kw_only=True):
@@ -144,7 +155,9 @@ def _merged(present: Consent, asked: Asked) -> _Extent:
         data_kinds=sorted({*present.data_kinds, *asked.data_kinds}),
         authorization_details=details,
         sensitive=present.sensitive or asked.sensitive,
-        ends_on=max(present.ends_on, asked.ends_on),
+        # The page showed what is new and its end. What was agreed to before must not outlast the end shown then, nor
+        # what is new the end shown now; whoever wants longer asks for everything again and replaces the grant.
+        ends_on=min(present.ends_on, asked.ends_on),
     )
 
 
@@ -187,6 +200,12 @@ async def list_ended(connection: Connection, grant_ids: Collection[str], *, now:
     known = {from_wire("grt", grant_id): grant_id for grant_id in grant_ids}
     standing = await grant_queries.list_standing(connection, list(known), now=now)
     return {grant_id for identifier, grant_id in known.items() if identifier not in standing}
+
+
+async def check_stands(connection: Connection, grant_id: str, *, now: datetime) -> None:
+    """A member's token is good for nothing once its grant has ended, whatever other grants stand."""
+    if await list_ended(connection, [grant_id], now=now):
+        raise GrantEnded
 
 
 async def revoke(connection: Connection, subjects: Sequence[str], *, now: datetime) -> None:

@@ -55,6 +55,8 @@ class Interaction(Struct, frozen=True, kw_only=True):
     #: the last day of the grant asked for
     ends_on: date
     ui_locales: str | None
+    #: the only member who may agree, and who may see it, where the request is about one
+    member_id: int | None = None
     #: where the answer goes; the pages allow their forms to end there
     redirect_uri: str
     expires_at: datetime
@@ -63,7 +65,10 @@ class Interaction(Struct, frozen=True, kw_only=True):
 
 
 async def find_interaction(connection: Connection, *, handle: str, now: datetime) -> Interaction | None:
-    """The open request behind a page, or None; may be asked as often as the page is loaded."""
+    """The open request behind a page, or None; may be asked as often as the page is loaded.
+
+    Of a partner that was suspended meanwhile there is none: nobody should log in for what leads nowhere.
+    """
     pushed = await _find(connection, handle, now=now)
     if pushed is None:
         return None
@@ -81,6 +86,7 @@ async def find_interaction(connection: Connection, *, handle: str, now: datetime
         sensitive=asked.sensitive,
         ends_on=asked.ends_on,
         ui_locales=asked.ui_locales,
+        member_id=asked.member_id,
         redirect_uri=asked.redirect_uri,
         expires_at=pushed.expires_at,
     )
@@ -97,7 +103,7 @@ async def approve_interaction(
 ) -> str:
     """Record the grant and use the request up; returns where the member is sent, with a code or an error."""
     pushed = await _find(connection, handle, now=now)
-    if pushed is None or not await _may_return(connection, pushed):
+    if pushed is None:
         raise InteractionGone
     if pushed.document.sensitive and not sensitive_given:
         raise SensitiveConsentMissing
@@ -115,7 +121,7 @@ async def approve_interaction(
 async def deny_interaction(connection: Connection, *, handle: str, now: datetime) -> str:
     """Use the request up without a grant; returns where the member is sent."""
     pushed = await _find(connection, handle, now=now)
-    if pushed is None or not await _may_return(connection, pushed):
+    if pushed is None:
         raise InteractionGone
     return await _deny(connection, pushed, "the member did not agree", now=now)
 
@@ -129,7 +135,8 @@ async def _deny(connection: Connection, pushed: PushedRequest, reason: str, *, n
 async def _find(connection: Connection, handle: str, *, now: datetime) -> PushedRequest | None:
     if not 0 < len(handle) <= HANDLE_LENGTH_MAX or not handle.isascii():
         return None
-    return await flow_queries.find_request(connection, sha256(handle), now=now)
+    pushed = await flow_queries.find_request(connection, sha256(handle), now=now)
+    return pushed if pushed is not None and await _may_return(connection, pushed) else None
 
 
 async def _may_return(connection: Connection, pushed: PushedRequest) -> bool:

@@ -4,13 +4,12 @@ Both are answered from the database, so an answer is never older than the questi
 unknown or an ended one, nothing is told but that it is not active.
 """
 
-from datetime import datetime, timedelta
+from datetime import datetime
 from typing import Any
 from uuid import UUID
 
 from msgspec import to_builtins
 
-from kernel.calendar import start_of_day
 from kernel.database import Connection
 from kernel.errors import Absent
 from kernel.ids import from_wire, to_wire
@@ -19,7 +18,7 @@ from kernel.vault import sha256
 from partners.oauth import flow_queries, grants, refresh_queries, rules
 from partners.oauth.client_authentication import REQUESTS_PER_MINUTE, authenticate_client
 from partners.oauth.details import to_claims
-from partners.oauth.exchange import IDLE, SECRET_LENGTH_MAX, end_origin
+from partners.oauth.exchange import IDLE, SECRET_LENGTH_MAX, end_origin, scopes_left
 from partners.oauth.jws import LENGTH_MAX, JwsInvalid, convert
 from partners.oauth.keys import Signer
 from partners.oauth.model import AccessClaims, TokenQuestion, TokenRefused
@@ -152,7 +151,7 @@ async def _tell_access(
             return INACTIVE
     answer: dict[str, Any] = {
         "active": True,
-        "scope": claims.scope,
+        "scope": " ".join(scope for scope in claims.scope.split() if scope in client.scopes),
         "client_id": claims.client_id,
         "token_type": "DPoP" if claims.cnf.jkt else "Bearer",
         "exp": claims.exp,
@@ -179,12 +178,11 @@ async def _tell_refresh(
     )
     if grant is None:
         return INACTIVE
-    last_moment = start_of_day(grant.ends_on + timedelta(days=1))
     answer: dict[str, Any] = {
         "active": True,
-        "scope": " ".join(stored.scopes),
+        "scope": " ".join(scopes_left(grant, client, stored.scopes)),
         "client_id": stored.client_id,
-        "exp": int(min(last_moment, stored.used_at + IDLE).timestamp()),
+        "exp": int(min(grant.ends_at, stored.used_at + IDLE).timestamp()),
         "iat": int(stored.issued_at.timestamp()),
         "sub": stored.sub,
         "iss": signer.issuer,

@@ -1,11 +1,12 @@
 """Tokens, proofs, consents as values."""
 
-from datetime import date, datetime
+from datetime import date, datetime, timedelta
 from typing import Annotated, Any, Literal, Protocol
 from uuid import UUID
 
 from msgspec import Meta, Struct, field
 
+from kernel.calendar import start_of_day
 from kernel.caller import Caller, MemberCaller, MemberRef
 from partners.oauth.details import AuthorizationDetail
 from partners.registry.model import Client
@@ -190,11 +191,6 @@ class Proved(Struct, frozen=True, kw_only=True):
     #: whether the app's writes must carry one
     nonce_required: bool = False
 
-    @property
-    def proof_id(self) -> str:
-        """Both parts in one, for a replay window with a single key."""
-        return f"{self.proof_scope}:{self.proof_jti}"
-
 
 class Authenticated(Proved, frozen=True, kw_only=True):
     """A partner's app is asking."""
@@ -234,6 +230,11 @@ class Consent(Struct, frozen=True, kw_only=True):
     authorization_details: list[AuthorizationDetail] = []
     #: the member agreed separately to the use of sensitive data (PIPL §29)
     sensitive: bool = False
+
+    @property
+    def ends_at(self) -> datetime:
+        """From this moment on it does not stand."""
+        return start_of_day(self.ends_on + timedelta(days=1))
 
 
 class MemberGrant(Struct, frozen=True, kw_only=True):

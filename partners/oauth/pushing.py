@@ -5,7 +5,6 @@ import re
 import secrets
 from datetime import date, datetime, timedelta
 from typing import Literal, cast
-from uuid import UUID
 
 from msgspec import Struct
 
@@ -29,7 +28,7 @@ from partners.oauth.details import (
     TaxData,
     read_details,
 )
-from partners.oauth.model import AskForm, AuthorizationRequest, PushForm, TokenRefused
+from partners.oauth.model import AskForm, AuthorizationRequest, Consent, PushForm, TokenRefused
 from partners.oauth.quote_terms import Quotes, complete_details
 from partners.oauth.rules import RequestRefused
 from partners.oauth.scopes import SENSITIVE_SCOPES, member_scopes, uses_of
@@ -207,8 +206,8 @@ async def _complete(
     """The request with everything a member will be shown."""
     assert form.redirect_uri is not None and form.code_challenge is not None, "checked before"
     scopes = choose_scopes(form, client, asked=form.scope)
-    details, member_id = await find_details(connection, form, client, quotes)
-    action, grant_id = await find_asked_grant(connection, form, client, now=now)
+    details, member_id = await find_details(connection, form, client, quotes, now=now)
+    action, grant = await find_asked_grant(connection, form, client, now=now)
     types = [str(detail.__struct_config__.tag) for detail in details]
     purposes, data_kinds = uses_of([*scopes, *types])
     return AuthorizationRequest(
@@ -223,9 +222,11 @@ async def _complete(
         data_kinds=data_kinds,
         authorization_details=details,
         sensitive=is_sensitive(scopes, details),
-        ends_on=last_day(form.grant_ends_on, today=business_date(now)),
+        ends_on=last_day(
+            form.grant_ends_on, today=business_date(now), merged=grant if action == "merge" else None
+        ),
         grant_action=action,
-        grant_id=grant_id,
+        grant_id=None if grant is None else grant.id,
         member_id=member_id,
         ui_locales=form.ui_locales,
     )
@@ -249,7 +250,7 @@ def choose_scopes(form: AskForm, client: Client, *, asked: str | None) -> list[s
 
 
 async def find_details(
-    connection: Connection, form: AskForm, client: Client, quotes: Quotes
+    connection: Connection, form: AskForm, client: Client, quotes: Quotes, *, now: datetime
 ) -> tuple[list[AuthorizationDetail], int | None]:
     if form.authorization_details is None:
         return [], None
@@ -257,7 +258,7 @@ async def find_details(
         asked = read_details(form.authorization_details)
         if not {_SCOPE_OF[type(detail)] for detail in asked} <= set(client.scopes):
             raise DetailInvalid("the app has not been granted the scope that goes with a type")
-        return await complete_details(connection, asked, quotes, partner_id=client.partner_id)
+        return await complete_details(connection, asked, quotes, partner_id=client.partner_id, now=now)
     except DetailInvalid as invalid:
         # RFC 9396 §5
         raise RequestRefused("invalid_authorization_details", f"authorization_details: {invalid}") from None
@@ -265,7 +266,7 @@ async def find_details(
 
 async def find_asked_grant(
     connection: Connection, form: AskForm, client: Client, *, now: datetime
-) -> tuple[Literal["create", "merge", "replace"], UUID | None]:
+) -> tuple[Literal["create", "merge", "replace"], Consent | None]:
     """Grant Management: what to do with which grant; another partner's is as absent as an unknown one."""
     action = form.grant_management_action or "create"
     if action not in ("create", "merge", "replace"):
@@ -281,16 +282,19 @@ async def find_asked_grant(
     grant = await grants.find_grant(connection, partner_id=client.partner_id, grant_id=grant_id, now=now)
     if grant is None:
         raise RequestRefused("invalid_grant_id", "there is no such grant")
-    return cast(Literal["merge", "replace"], action), grant_id
+    return cast(Literal["merge", "replace"], action), grant
 
 
-def last_day(asked: str | None, *, today: date) -> date:
+def last_day(asked: str | None, *, today: date, merged: Consent | None) -> date:
+    """As long as the partner asks, but what is merged into a grant ends with it at the latest."""
     if asked is None:
-        return today + timedelta(days=GRANT_DAYS)
+        return today + timedelta(days=GRANT_DAYS) if merged is None else merged.ends_on
     try:
-        last = date.fromisoformat(asked)
+        last: date | None = date.fromisoformat(asked)
     except ValueError:
-        raise RequestRefused("invalid_request", "grant_ends_on must be a date, YYYY-MM-DD") from None
+        last = None
+    if last is None or last.isoformat() != asked:
+        raise RequestRefused("invalid_request", "grant_ends_on must be a date, YYYY-MM-DD")
     if not today <= last <= today + timedelta(days=GRANT_DAYS_MAX):
         raise RequestRefused("invalid_request", "grant_ends_on must be from today to five years ahead")
-    return last
+    return last if merged is None else min(last, merged.ends_on)

@@ -55,12 +55,14 @@ SELECT kid, status FROM oauth_signing_key WHERE status <> 'retired' ORDER BY cre
 
 FIND_FIRST_SIGNING_KEY = "SELECT min(created_at) FROM oauth_signing_key"
 
+# A limit binds the token that carries it: the app's own carries none, so a grant with a limit is nothing for it to spend by.
 LIST_STANDINGS = """
 SELECT s.sub, s.member_id, s.bucket,
        EXISTS (SELECT
                  FROM oauth_consent AS c
                 WHERE c.partner_id = s.partner_id AND c.member_id = s.member_id
-                  AND c.withdrawn_at IS NULL AND c.ends_on >= $4 AND $3 = ANY(c.scopes)) AS consented
+                  AND c.withdrawn_at IS NULL AND c.ends_on >= $4 AND $3 = ANY(c.scopes)
+                  AND ($5 OR $3 <> 'points:spend' OR NOT c.authorization_details @> '[{"type": "points_spend"}]')) AS consented
   FROM oauth_subject AS s
  WHERE s.partner_id = $1 AND s.sub = ANY($2::text[])
 """
@@ -74,7 +76,8 @@ SELECT asked.place::int, found.member_id, found.bucket, found.consented
               EXISTS (SELECT
                         FROM oauth_consent AS c
                        WHERE c.partner_id = s.partner_id AND c.member_id = s.member_id
-                         AND c.withdrawn_at IS NULL AND c.ends_on >= $4 AND $3 = ANY(c.scopes)) AS consented
+                         AND c.withdrawn_at IS NULL AND c.ends_on >= $4 AND $3 = ANY(c.scopes)
+                  AND ($5 OR $3 <> 'points:spend' OR NOT c.authorization_details @> '[{"type": "points_spend"}]')) AS consented
          FROM oauth_subject AS s
         WHERE s.partner_id = asked.partner_id AND s.sub = asked.sub
        OFFSET 0) AS found
@@ -175,15 +178,21 @@ async def find_first_signing_key(connection: Connection) -> datetime | None:
 
 
 async def list_standings(
-    connection: Connection, partner_id: UUID, subs: Sequence[str], *, scope: str, today: date
+    connection: Connection,
+    partner_id: UUID,
+    subs: Sequence[str],
+    *,
+    scope: str,
+    by_member: bool,
+    today: date,
 ) -> list[Standing]:
     """The partner's subjects among `subs`, each with its member's consent to `scope`: one statement for any number."""
-    records = await connection.fetch(LIST_STANDINGS, partner_id, subs, scope, today)
+    records = await connection.fetch(LIST_STANDINGS, partner_id, subs, scope, today, by_member)
     return [Standing(**record) for record in records]
 
 
 async def list_standings_of_each(
-    connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, today: date
+    connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, by_member: bool, today: date
 ) -> dict[int, tuple[MemberRef, bool]]:
     """Whom each (partner, sub) names and whether that member consents to `scope`, by place; unknown ones are left out."""
     records = await connection.fetch(
@@ -192,6 +201,7 @@ async def list_standings_of_each(
         [sub for _, sub in asked],
         scope,
         today,
+        by_member,
     )
     return {
         place - 1: (MemberRef(member_id=member_id, bucket=bucket), consented)

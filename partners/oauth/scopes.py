@@ -50,8 +50,9 @@ DATA_KINDS: dict[str, Label] = {
 USES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "members:read": (("membership",), ("member_level", "points_balance")),
     "activity:write": (("membership",), ("purchases",)),
-    "points:earn": (("points",), ("purchases", "points_balance")),
-    "points:spend": (("points",), ("points_balance",)),
+    # how an earning came about and which rewards there are tells the tier
+    "points:earn": (("points",), ("purchases", "points_balance", "member_level")),
+    "points:spend": (("points",), ("points_balance", "member_level")),
     "offers:read": (("credit",), ("offers", "member_level")),
     "offers:write": (("credit",), ("offers",)),
     "plans:read": (("credit",), ("plans",)),
@@ -59,7 +60,7 @@ USES: dict[str, tuple[tuple[str, ...], tuple[str, ...]]] = {
     "data:write": (("tax_credit", "medical"), ("tax", "health")),
     "entitlements:write": (("membership",), ("member_level",)),
     "leads:write": (("referral",), ("contact",)),
-    "points_spend": (("points",), ("points_balance",)),
+    "points_spend": (("points",), ("points_balance", "member_level")),
     "instalment_plan": (("credit",), ("offers", "plans")),
     "tax_data": (("tax_credit",), ("tax",)),
     "health_registration": (("medical",), ("health",)),

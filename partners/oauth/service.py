@@ -13,7 +13,6 @@ from kernel.errors import Refusal, Unprocessable
 from kernel.ids import from_wire, new_id
 from kernel.vault import Vault
 from partners.oauth import grants, queries
-from partners.oauth.grants import GrantEnded
 from partners.oauth.model import Consent
 from partners.oauth.scopes import member_scopes
 from partners.registry import service as registry
@@ -37,9 +36,13 @@ class PairwiseSubjects:
         """The members behind those `subs` that belong to the caller's partner and consent to `scope`."""
         named = [sub for sub in subs if caller.subject in (None, sub)]
         standings = await queries.list_standings(
-            connection, caller.partner_id, _storable(named), scope=scope, today=business_date(now)
+            connection,
+            caller.partner_id,
+            _storable(named),
+            scope=scope,
+            by_member=caller.subject is not None,
+            today=business_date(now),
         )
-        await _check_grant(connection, caller, now=now)
         return {s.sub: MemberRef(member_id=s.member_id, bucket=s.bucket) for s in standings if s.consented}
 
     async def resolve_one(
@@ -47,22 +50,31 @@ class PairwiseSubjects:
     ) -> MemberRef:
         """The member behind `sub`; refuses with MemberUnknown or ConsentMissing."""
         standings = await queries.list_standings(
-            connection, *_named(caller, sub), scope=scope, today=business_date(now)
+            connection,
+            *_named(caller, sub),
+            scope=scope,
+            by_member=caller.subject is not None,
+            today=business_date(now),
         )
         if not standings:
             raise MemberUnknown
-        await _check_grant(connection, caller, now=now)
         if not standings[0].consented:
             raise ConsentMissing(scope=scope)
         return MemberRef(member_id=standings[0].member_id, bucket=standings[0].bucket)
 
     async def resolve_each(
-        self, connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, now: datetime
+        self,
+        connection: Connection,
+        asked: Sequence[tuple[UUID, str]],
+        *,
+        scope: str,
+        by_member: bool = False,
+        now: datetime,
     ) -> list[MemberRef | Refusal]:
         """`resolve_one` for many (partner, sub), whosever they are; each is answered for itself, in their order."""
         storable = [(partner_id, sub if _is_storable(sub) else "") for partner_id, sub in asked]
         found = await queries.list_standings_of_each(
-            connection, storable, scope=scope, today=business_date(now)
+            connection, storable, scope=scope, by_member=by_member, today=business_date(now)
         )
         answers: list[MemberRef | Refusal] = []
         for place in range(len(asked)):
@@ -239,14 +251,6 @@ def pairwise(key: bytes, partner_id: UUID, member_id: int) -> str:
 def _named(caller: Caller, sub: str) -> tuple[UUID, list[str]]:
     partner_id, name = caller.name(sub)
     return partner_id, _storable([name])
-
-
-async def _check_grant(connection: Connection, caller: Caller, *, now: datetime) -> None:
-    """A member's token is good for nothing once its grant is withdrawn, whatever other grants stand."""
-    if caller.grant_id is None:
-        return
-    if await grants.list_ended(connection, [caller.grant_id], now=now):
-        raise GrantEnded
 
 
 def _storable(subs: Sequence[str]) -> list[str]:

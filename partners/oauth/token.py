@@ -48,6 +48,8 @@ class Allowance(Struct, frozen=True, kw_only=True):
     #: pairwise subject; None for the client itself
     sub: str | None = None
     grant_id: str | None = None
+    #: the grant's end: no token outlives it
+    ends_at: datetime | None = None
     origin: str | None = None
     authorization_details: list[dict[str, Any]] | None = None
     refresh_token: str | None = None
@@ -129,6 +131,7 @@ def issue(
         access_token=signer.sign(msgspec.to_builtins(claims), typ="at+jwt"),
         # RFC 8705 §3: a token that is bound to a certificate is sent as Bearer, over that certificate's connection.
         token_type="DPoP" if request.bound_to.jkt else "Bearer",
+        expires_in=claims.exp - claims.iat,
         scope=claims.scope,
         refresh_token=allowance.refresh_token,
         grant_id=allowance.grant_id,
@@ -190,6 +193,9 @@ def _claims(
     request: TokenRequest, allowance: Allowance, issuer: str, base_url: str, *, livemode: bool
 ) -> AccessClaims:
     issued_at = int(request.now.timestamp())
+    expires_at = issued_at + TOKEN_SECONDS
+    if allowance.ends_at is not None:
+        expires_at = min(expires_at, int(allowance.ends_at.timestamp()))
     client_id = request.client.client_id
     return AccessClaims(
         iss=issuer,
@@ -199,7 +205,7 @@ def _claims(
         jti=secrets.token_urlsafe(16),
         iat=issued_at,
         nbf=issued_at,
-        exp=issued_at + TOKEN_SECONDS,
+        exp=expires_at,
         scope=" ".join(allowance.scopes),
         cnf=request.bound_to,
         livemode=livemode,

@@ -1,5 +1,6 @@
 """Quotes as the authorization server sees them: what a member is shown before allowing one to be accepted."""
 
+from datetime import datetime
 from uuid import UUID
 
 from kernel.caller import Caller
@@ -9,6 +10,7 @@ from kernel.ids import to_wire
 from partners.oauth.quote_terms import QuoteTerms
 from partners.offers import queries
 from partners.offers.model import Quote
+from partners.offers.rules import state_of
 
 
 class AuthorizationDetailsInsufficient(Forbidden):
@@ -19,11 +21,11 @@ class OfferedQuotes:
     """partners.oauth.quote_terms.Quotes over the quotes kept here."""
 
     async def find_terms(
-        self, connection: Connection, *, partner_id: UUID, quote_id: UUID
+        self, connection: Connection, *, partner_id: UUID, quote_id: UUID, now: datetime
     ) -> QuoteTerms | None:
-        """The terms of the partner's quote while it has not been accepted."""
+        """The terms of the partner's quote while it may be accepted: a member is shown no cost that is not to be had."""
         quote = await queries.find_quote(connection, quote_id, partner_id=partner_id)
-        if quote is None or quote.state not in ("issued", "disclosed"):
+        if quote is None or state_of(quote, now=now) not in ("issued", "disclosed"):
             return None
         terms = quote.doc.terms
         return QuoteTerms(

@@ -28,6 +28,7 @@ from kernel.errors import Exhausted, Refusal, Unavailable
 from kernel.ids import new_id, to_wire
 from kernel.one_time import use_once
 from partners.oauth.access import UseDpopNonce
+from partners.oauth.handlers_flow import INTERACTIONS_PATH
 from partners.oauth.model import Authenticated, AuthenticatedMember, Proved
 
 log = structlog.get_logger("edge")
@@ -169,7 +170,9 @@ class Edge:
                 return  # asks nobody, not even Redis
             limit = TOKEN_LIMIT if path.startswith(OAUTH_PREFIXES) else ANONYMOUS_LIMIT
             await self._count(passage.sender.network(), limit, exit_)
-            if limit is TOKEN_LIMIT and scope["method"] == "POST":
+            # Members' logins count their own attempts; a client that fails must not lock out its whole network.
+            of_client = limit is TOKEN_LIMIT and not path.startswith(INTERACTIONS_PATH)
+            if of_client and scope["method"] == "POST":
                 await self.runtime.attempts.enter(passage.sender, now=passage.now)
             return
         now = passage.now

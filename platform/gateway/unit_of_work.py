@@ -34,6 +34,7 @@ from kernel.database import (
 from kernel.errors import Refusal
 from kernel.one_time import use_once
 from kernel.together import I, Kind, O, Writer
+from partners.oauth.grants import check_stands
 
 log = structlog.get_logger("unit_of_work")
 
@@ -56,7 +57,10 @@ class Work:
         self._saved = False
 
     async def connection(self) -> Connection:
-        """The transaction's connection; the first call begins it and uses up the proof of a write."""
+        """The transaction's connection; the first call begins it and uses up the proof of a write.
+
+        It also asks for the grant of a member's token: from its withdrawal on nothing is done on it, nor told again.
+        """
         if self._connection is None:
             self._connection = await self._acquired.__aenter__()
             # asyncpg's own transaction, so that services may nest savepoints in it
@@ -66,6 +70,9 @@ class Work:
             self._passage.proof = self._passage.nonce = None
             if once:
                 await self._use_up(self._connection, once)
+            caller = self._passage.caller
+            if caller is not None and caller.grant_id is not None:
+                await check_stands(self._connection, caller.grant_id, now=self._passage.now)
         return self._connection
 
     async def _use_up(self, connection: Connection, once: list[OneTimeProof]) -> None:

@@ -87,9 +87,18 @@ class Subjects(Protocol):
         ...
 
     async def resolve_each(
-        self, connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, now: datetime
+        self,
+        connection: Connection,
+        asked: Sequence[tuple[UUID, str]],
+        *,
+        scope: str,
+        by_member: bool = False,
+        now: datetime,
     ) -> list[MemberRef | Refusal]:
-        """`resolve_one` for many (partner, sub), whosever they are; each is answered for itself, in their order."""
+        """`resolve_one` for many (partner, sub), whosever they are; each is answered for itself, in their order.
+
+        `by_member`: whether they are asked for with their own tokens, which keep to the limits of the consent.
+        """
         ...
 
     async def names(

@@ -131,8 +131,7 @@ async def _find_each(
     now: datetime,
 ) -> list[_Found | Refusal]:
     """Whose points of which type; each is answered for itself."""
-    named = [one.caller.name(one.item.member) for one in asked]
-    members = await subjects.resolve_each(connection, named, scope=SPEND, now=now)
+    members = await _resolve_each(connection, asked, subjects, now)
     types = await service.find_point_types(connection, {one.item.point_type for one in asked})
     found: list[_Found | Refusal] = []
     for one, member in zip(asked, members, strict=True):
@@ -144,6 +143,22 @@ async def _find_each(
         else:
             found.append(_Found(member=member, point_type=point_type))
     return found
+
+
+async def _resolve_each(
+    connection: Connection, asked: Sequence[AskedSpend], subjects: Subjects, now: datetime
+) -> list[MemberRef | Refusal]:
+    """Whose points: members' tokens and apps' own, each by what is consented to for its kind."""
+    found: dict[int, MemberRef | Refusal] = {}
+    for by_member in (False, True):
+        places = [place for place, one in enumerate(asked) if (one.caller.subject is not None) is by_member]
+        if places:
+            named = [asked[place].caller.name(asked[place].item.member) for place in places]
+            members = await subjects.resolve_each(
+                connection, named, scope=SPEND, by_member=by_member, now=now
+            )
+            found |= zip(places, members, strict=True)
+    return [found[place] for place in range(len(asked))]
 
 
 async def _capture(
@@ -227,7 +242,7 @@ async def _list_owners(
     if not own:
         return [None] * len(callers)
     named = [(caller.partner_id, caller.subject or "") for caller in own]
-    found = iter(await subjects.resolve_each(connection, named, scope=SPEND, now=now))
+    found = iter(await subjects.resolve_each(connection, named, scope=SPEND, by_member=True, now=now))
     return [None if caller.subject is None else next(found) for caller in callers]
 
 

@@ -123,6 +123,23 @@ async def test_who_fails_too_often_is_refused_even_with_the_right_key(
     assert 1 <= int(refused.headers["retry-after"]) <= 61
 
 
+async def test_a_client_that_fails_too_often_does_not_lock_out_the_members_of_its_network(
+    strict: Runtime, web: httpx.AsyncClient
+) -> None:
+    """The steps of a login have limits of their own."""
+    async with transaction(strict.pool) as connection:
+        for minute in (timedelta(), timedelta(minutes=1)):
+            moment = strict.clock.now() + minute
+            await attempts.count(connection, address_subject(HERE), failures=5, now=moment)
+    assert (await web.post(TOKEN)).status_code == 429
+    form = {"login": "somebody", "password": "something"}
+    step = await web.post(
+        f"/oauth2/interactions/{'x' * 43}/password", data=form, headers={"origin": strict.base_url}
+    )
+    assert step.status_code == 404
+    assert step.headers["content-type"].startswith("text/html")
+
+
 async def test_a_client_has_its_requests_of_a_minute_and_no_more(
     strict: Runtime, web: httpx.AsyncClient, partner: PartnerClient
 ) -> None:

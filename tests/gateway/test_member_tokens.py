@@ -17,6 +17,8 @@ from gateway.runtime import Runtime
 from kernel.calendar import business_date, rfc3339
 from kernel.caller import MemberRef
 from kernel.database import transaction
+from kernel.ids import to_wire
+from partners.oauth import grants
 from partners.oauth import service as oauth
 from partners.oauth.grants import Authentication
 from partners.oauth.interaction import approve_interaction
@@ -554,3 +556,77 @@ async def test_withdrawing_all_consent_ends_members_tokens(
     for path in ("", "/points", "/membership"):
         assert (await told(client, "GET", f"/v1/members/{own}{path}"))[0] in (401, 403)
         assert (await told(partner, "GET", f"/v1/members/{own}{path}")) == (403, "consent_missing")
+
+
+async def test_from_its_withdrawal_on_nothing_is_done_or_told_on_a_grant(
+    runtime: Runtime, shop: PartnerClient, grant: Grant
+) -> None:
+    """Also where the member is not looked up, nor anything done, for it was answered before."""
+    own, _ = await bind(shop)
+    made = await quote(shop, runtime, own)
+    plan = (await shop.post(f"/v1/quotes/{made['id']}/accept", {}))["plan"]["id"]
+    client = await grant(shop, own)
+    search = {
+        "scenario": "ecom_checkout",
+        "member": own,
+        "cart": {
+            "order_ref": "again",
+            "lines": [{"sku": "tv", "quantity": 1, "unit_fen": 120_000}],
+            "total_fen": 120_000,
+        },
+    }
+    [offer, *_] = (await shop.post("/v1/offers/search", search))["offers"]
+    wish = {"offer_version": offer["offer_version"], "periods": offer["terms"][0]["periods"]}
+    body = msgspec.json.encode({**wish, "member": own, "cart": search["cart"]})
+    key = str(uuid4())
+    assert (await client.send("POST", "/v1/quotes", body, idempotency_key=key)).status == 201
+    reads = ["/v1/me", f"/v1/rewards?member={own}", f"/v1/quotes/{made['id']}", f"/v1/plans/{plan}"]
+    reads += [f"/v1/plans/{plan}/schedule", f"/oauth2/grants/{client.grant_id}", f"/v1/members/{own}"]
+    for path in reads:
+        assert (await told(client, "GET", path))[0] == 200, path
+    # what this process knows of revocations stays as it is
+    runtime.verifier._revocations._read_at = float("inf")
+    try:
+        await shop.delete(f"/oauth2/grants/{client.grant_id}")
+        for path in reads:
+            assert await told(client, "GET", path) == (403, "grant_ended"), path
+        again = await client.send("POST", "/v1/quotes", body, idempotency_key=key)
+        assert (again.status, again.json()["code"]) == (403, "grant_ended")
+    finally:
+        runtime.verifier._revocations._read_at = float("-inf")
+
+
+async def test_a_limit_the_member_set_is_not_passed_by_with_the_apps_own_token(
+    runtime: Runtime, partner: PartnerClient, grant: Grant
+) -> None:
+    """The page said: up to so many points while the authorisation lasts."""
+    own, _ = await bind(partner)
+    await earn(partner, own)
+    asked = json.dumps([{"type": "points_spend", "max_points": 100}])
+    client = await grant(partner, own, "members:read points:spend", authorization_details=asked)
+    named = {"partner_id": await partner_id_of(runtime, partner), "now": runtime.clock.now()}
+    async with transaction(runtime.pool) as connection:
+        ref = await find_member(runtime, partner, own)
+        for other in await oauth.list_consents(connection, member=ref, **named):
+            if to_wire("grt", other.id) != client.grant_id:
+                await grants.withdraw_grant(connection, grant_id=other.id, **named)
+    missing = (403, "consent_missing")
+    for path in ("/v1/points/holds", "/v1/points/spends"):
+        assert await told(partner, "POST", path, hold(own, 101)) == missing
+        assert await told(client, "POST", path, hold(own, 50)) == (201, "")
+    assert await told(partner, "POST", "/v1/points/quotes", {"member": own, "order_amount_fen": 1}) == missing
+    assert await told(partner, "GET", f"/v1/members/{own}/points") == (200, "")
+
+
+@pytest.mark.parametrize("scope", ["points:earn", "points:spend"])
+async def test_whose_tier_an_answer_tells_was_asked_for_the_level(
+    partner: PartnerClient, grant: Grant, scope: str
+) -> None:
+    """Who earns is told how, by the tier; who redeems, which rewards the tier may have."""
+    own, _ = await bind(partner)
+    client = await grant(partner, own, scope)
+    if scope == "points:earn":
+        earned = await earn(client, own)
+        assert "tier" in (await partner.get(f"/v1/points/operations/{earned['id']}"))["calculation"]
+    shown = await client.get(f"/oauth2/grants/{client.grant_id}")
+    assert "member_level" in shown["data_kinds"]

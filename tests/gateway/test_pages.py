@@ -261,6 +261,19 @@ async def test_a_request_about_one_member_is_not_answered_by_another(
     assert parse_qs(urlsplit(answered.headers["location"]).query)["error"] == ["access_denied"]
 
 
+async def test_of_a_request_about_one_member_another_sees_nothing(
+    runtime: Runtime, visitor: Visitor, member: Member
+) -> None:
+    waiting = await ask(runtime, details=(PLAN,), member_id=member.ref.member_id + 1)
+    await log_in(runtime, visitor, waiting, member)
+    shown = await visitor.get(waiting.path)
+    assert shown.status_code == 403
+    assert "12,999.00" not in shown.text and 'value="approve"' not in shown.text
+    assert 'role="alert"' in shown.text and 'value="deny"' in shown.text
+    unticked = await visitor.post(f"{waiting.path}/consent", {"decision": "deny"})
+    assert parse_qs(urlsplit(unticked.headers["location"]).query)["error"] == ["access_denied"]
+
+
 async def test_a_wrong_password_and_a_name_nobody_has_are_answered_alike(
     http: httpx.AsyncClient, waiting: Waiting, member: Member
 ) -> None:

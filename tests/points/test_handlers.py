@@ -61,7 +61,13 @@ class KnownSubjects:
         return self.members[sub]
 
     async def resolve_each(
-        self, connection: Connection, asked: Sequence[tuple[UUID, str]], *, scope: str, now: datetime
+        self,
+        connection: Connection,
+        asked: Sequence[tuple[UUID, str]],
+        *,
+        scope: str,
+        by_member: bool = False,
+        now: datetime,
     ) -> list[MemberRef | Refusal]:
         self.asked_scopes.add(scope)
         return [

@@ -21,9 +21,10 @@ from partners.login.delivery import CodeSender
 from partners.login.model import Device, Factors, Passkey, Session, Step
 from partners.login.passkeys import RelyingParty
 from partners.mobile.logins import find_login
+from partners.oauth.handlers_flow import INTERACTIONS_PATH
 from partners.oauth.interaction import Interaction, find_interaction
 
-PAGE = "/oauth2/interactions/{handle:str}"
+PAGE = INTERACTIONS_PATH + "/{handle:str}"
 
 #: nothing is typed on these, and their forms end at the partner
 LEADING_BACK = ("consent", "decline")
@@ -59,11 +60,11 @@ class Matter(Struct, frozen=True, kw_only=True):
     @property
     def here(self) -> str:
         """The page's own address, with the language it is shown in."""
-        return f"/oauth2/interactions/{self.visit.handle}?lang={self.locale}"
+        return f"{INTERACTIONS_PATH}/{self.visit.handle}?lang={self.locale}"
 
     def at(self, step: str) -> str:
         """Where the form of a step goes."""
-        return f"/oauth2/interactions/{self.visit.handle}/{step}?lang={self.locale}"
+        return f"{INTERACTIONS_PATH}/{self.visit.handle}/{step}?lang={self.locale}"
 
     def of(self, session: Session) -> "Matter":
         """The same matter, further on."""
@@ -151,6 +152,9 @@ async def consent_page(
     status: int = 200,
     now: datetime,
 ) -> Response[str]:
+    account = await codes.account_of(connection, matter.session)
+    if matter.interaction.member_id not in (None, account.member_id):
+        return decline_page(matter, problem="another_member", status=403)
     device = await own_device(connection, matter, now=now)
     new_passkey = (
         matter.party is not None
@@ -167,9 +171,9 @@ async def consent_page(
     )
 
 
-def decline_page(matter: Matter) -> Response[str]:
-    """To leave before the login is complete; nothing secret is typed here, so this page may lead away."""
-    return _page("decline", matter)
+def decline_page(matter: Matter, *, problem: str | None = None, status: int = 200) -> Response[str]:
+    """To leave before the login is complete, or when it led nowhere; nothing is typed here, so this page may lead away."""
+    return _page("decline", matter, problem=problem, status=status)
 
 
 async def new_passkey_page(
@@ -255,6 +259,6 @@ def _page(name: str, matter: Matter, **facts: Any) -> Response[str]:
         partner=partner_name(matter.interaction, matter.locale),
         here=matter.here,
         at=matter.at,
-        switch=f"/oauth2/interactions/{matter.visit.handle}?lang={other}",
+        switch=f"{INTERACTIONS_PATH}/{matter.visit.handle}?lang={other}",
         **facts,
     )

@@ -134,6 +134,10 @@ TEXTS: dict[str, tuple[str, str]] = {
         "如需授权，请勾选对敏感个人信息的单独同意；也可以拒绝。",
         "To agree, tick the separate consent for sensitive information; or decline.",
     ),
+    "another_member": (
+        "此请求与另一位会员有关，您不能查看或同意。",
+        "This request is about another member. You can neither see it nor agree to it.",
+    ),
     "passkey_not_added": ("未能添加通行密钥。", "The passkey was not added."),
     # error pages: title, then sentence
     "error_request_unknown": ("请求无效或已完成", "This request is unknown or finished"),

@@ -188,6 +188,18 @@ async def test_the_members_own_device_is_not_locked_by_strangers_and_not_unlimit
     assert await guess(connection, other.login, vault=vault, device=secret, now=now) is Step.LOCKED
 
 
+async def test_the_members_own_device_is_not_locked_by_strangers_in_the_same_network(
+    connection: Connection, member: Member, vault: Vault, now: datetime
+) -> None:
+    secret, address = service.new_secret(), "198.51.100.7"
+    await service.bind_device(connection, account_id=member.account_id, secret=secret, now=now)
+    for number in range(LIMITS["address"].attempts + 1):
+        await guess(connection, f"name-{number}", vault=vault, address=address, now=now)
+    assert await guess(connection, member.login, vault=vault, address=address, now=now) is Step.LOCKED
+    known = await guess(connection, member.login, vault=vault, device=secret, address=address, now=now)
+    assert isinstance(known, Trial)
+
+
 async def test_an_address_that_tries_many_names_is_locked(
     connection: Connection, vault: Vault, now: datetime
 ) -> None:

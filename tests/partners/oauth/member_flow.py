@@ -41,7 +41,7 @@ class OneQuote:
         self.terms: dict[tuple[Any, Any], QuoteTerms] = {}
 
     async def find_terms(
-        self, connection: Connection, *, partner_id: Any, quote_id: Any
+        self, connection: Connection, *, partner_id: Any, quote_id: Any, now: datetime
     ) -> QuoteTerms | None:
         return self.terms.get((partner_id, quote_id))
 

@@ -121,7 +121,8 @@ async def test_a_good_call_is_let_in(bank: Bank, call: Call, now: datetime) -> N
     assert known.caller.scopes == {"members:read", "points:earn", "settlement:read"}
     assert known.caller.key_thumbprint == claims_of(bank)["cnf"]["jkt"]
     assert (known.rate_per_second, known.burst) == (bank.app.rate_per_second, bank.app.burst)
-    assert known.proof_id == f"proof:{known.caller.key_thumbprint}:proof-1"
+    assert known.proof_scope == f"proof:{known.caller.key_thumbprint}"
+    assert known.proof_jti == "proof-1"
     assert known.proof_expires_at > now + timedelta(seconds=90)
 
 

@@ -84,6 +84,7 @@ async def test_happy_flow(flow: Flow, connection: Connection, app: App) -> None:
         ("end in the past", {"grant_ends_on": "2026-11-19"}, "invalid_request"),
         ("end too far", {"grant_ends_on": "2036-11-19"}, "invalid_request"),
         ("end no date", {"grant_ends_on": "tomorrow"}, "invalid_request"),
+        ("end in another shape", {"grant_ends_on": "20270101"}, "invalid_request"),
         ("client_secret", {"client_secret": "x"}, "invalid_client"),
         ("no assertion", {"client_assertion": DROP}, "invalid_client"),
         ("client_id of another", {"client_id": "app_0"}, "invalid_client"),

@@ -289,7 +289,7 @@ async def test_merge_widens_a_grant_and_replace_narrows_it_and_both_keep_its_id(
         assert found is not None
         return found.scopes, str(found.ends_on)
 
-    assert await grant() == (["members:read", "points:earn"], "2027-01-01")
+    assert await grant() == (["members:read", "points:earn"], "2026-12-01")
     assert (await flow.introspect(first.access_token))["active"] is True
     replaced = await flow.later(1).issued(
         scope="points:earn", grant_management_action="replace", grant_ends_on="2026-12-01", **named

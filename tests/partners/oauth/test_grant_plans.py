@@ -8,8 +8,8 @@ from kernel.database import Connection
 from partners.oauth import queries
 
 ASKED = {
-    "LIST_STANDINGS": f"'{uuid4()}'::uuid, ARRAY['a', 'b'], 'points:earn', '2026-01-01'",
-    "LIST_STANDINGS_OF_EACH": f"ARRAY['{uuid4()}']::uuid[], ARRAY['a'], 'points:earn', '2026-01-01'",
+    "LIST_STANDINGS": f"'{uuid4()}'::uuid, ARRAY['a', 'b'], 'points:spend', '2026-01-01', false",
+    "LIST_STANDINGS_OF_EACH": f"ARRAY['{uuid4()}']::uuid[], ARRAY['a'], 'points:spend', '2026-01-01', false",
 }
 
 

@@ -13,6 +13,7 @@ from kernel.database import Connection
 from kernel.errors import Absent, Refusal
 from kernel.ids import to_wire
 from partners.offers import quoting, service
+from partners.offers.authorizing import OfferedQuotes
 from partners.offers.canonical import canonical_hash
 from partners.offers.model import Cart, CartLine
 from partners.offers.rules import (
@@ -288,3 +289,17 @@ async def test_a_search_outside_agreement_window_or_amount_finds_nothing(
     assert await count("ecom_checkout", 120_000, now - timedelta(seconds=1)) == 0
     # The agreement ended with 2027.
     assert await count("ecom_checkout", 120_000, now + timedelta(days=500)) == 0
+
+
+async def test_a_member_is_asked_for_no_quote_past_its_time(
+    connection: Connection, shop: Any, now: datetime
+) -> None:
+    quote = await shop.quote(connection, shop.cart(120_000), now=now)
+
+    async def terms(at: datetime) -> Any:
+        return await OfferedQuotes().find_terms(
+            connection, partner_id=quote.partner_id, quote_id=quote.id, now=at
+        )
+
+    assert (await terms(quote.expires_at - timedelta(seconds=1))) is not None
+    assert (await terms(quote.expires_at)) is None
