@@ -34,7 +34,7 @@ _PROOF_USED = TokenRefused(
 
 
 class LongWay:
-    """The endpoint itself is to answer: the client is not what it was, or its assertion was used before, a failure to count."""
+    """The endpoint itself is to answer: the client is not what it was, its assertion was used before, or somebody holds a lock."""
 
 
 #: None for whom a token is signed
