@@ -1,6 +1,7 @@
 """From a price to a plan: evidence that the cost was shown, then acceptance, once and in one transaction."""
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from kernel.caller import Caller, ConsentMissing, Subjects
@@ -43,6 +44,7 @@ async def accept_quote(
     subjects: Subjects,
     cart: Cart | None,
     jws: str | None,
+    mode: Literal["sandbox", "live"],
     now: datetime,
 ) -> Answer:
     """Accept a quote: application, decision, points hold and plan commit together or not at all.
@@ -50,7 +52,7 @@ async def accept_quote(
     A declined or referred application is an answer, not a refusal: the quote is used up and the decision stays.
     """
     quote = await _lock(connection, quote_id, caller)
-    check_may_accept(caller, quote)
+    check_may_accept(caller, quote, mode=mode)
     cart_hash = None if cart is None else canonical_hash(cart)
     check_acceptance(quote, cart_hash=cart_hash, jws=jws, now=now)
     # The consent may have been withdrawn since the quote was issued.

@@ -1,6 +1,7 @@
 """Quotes as the authorization server sees them: what a member is shown before allowing one to be accepted."""
 
 from datetime import datetime
+from typing import Literal
 from uuid import UUID
 
 from kernel.caller import Caller
@@ -15,6 +16,10 @@ from partners.offers.rules import state_of
 
 class AuthorizationDetailsInsufficient(Forbidden):
     """The member's token does not carry the authorization detail this needs."""
+
+
+class MemberAuthorizationRequired(Forbidden):
+    """A plan takes the member's own word: ask for an `instalment_plan` authorization, by redirect or on the phone."""
 
 
 class OfferedQuotes:
@@ -44,9 +49,11 @@ def check_own(caller: Caller, quote: Quote) -> None:
         raise Absent
 
 
-def check_may_accept(caller: Caller, quote: Quote) -> None:
-    """A member's token accepts the quotes its member agreed to; the app's own token goes by the consent."""
+def check_may_accept(caller: Caller, quote: Quote, *, mode: Literal["sandbox", "live"]) -> None:
+    """A member's token accepts the quotes its member agreed to; in the sandbox the app's own goes by the consent."""
     if caller.subject is None:
+        if mode == "live":
+            raise MemberAuthorizationRequired
         return
     agreed = {
         detail["quote_id"] for detail in caller.authorization_details if detail["type"] == "instalment_plan"

@@ -12,6 +12,7 @@ from kernel.caller import Caller, Subjects
 from kernel.database import Connection
 from kernel.ids import from_wire, to_wire
 from kernel.money import OrderFen, Points
+from kernel.settings import Settings
 from partners.credit.model import EntitlementTerms, Outcome, PlanState, ScheduleRow
 from partners.credit.schedule import Method
 from partners.oauth.keys import Signer
@@ -251,6 +252,7 @@ async def accept_quote(
     connection: NamedDependency[Connection],
     caller: NamedDependency[Caller],
     subjects: NamedDependency[Subjects],
+    settings: NamedDependency[Settings],
     now: NamedDependency[datetime],
     data: JSONBody[AcceptRequest | None] = None,
 ) -> AcceptAnswer:
@@ -263,6 +265,7 @@ async def accept_quote(
         subjects=subjects,
         cart=asked.cart,
         jws=asked.jws,
+        mode=settings.mode,
         now=now,
     )
     plan = answer.plan

@@ -2,6 +2,7 @@
 
 from collections.abc import Awaitable, Callable
 from datetime import date, datetime
+from typing import Literal
 from uuid import UUID
 
 import pytest
@@ -93,6 +94,7 @@ class Scene(Struct, frozen=True, kw_only=True):
         *,
         cart: Cart | None = None,
         jws: str | None = None,
+        mode: Literal["sandbox", "live"] = "sandbox",
         now: datetime,
     ) -> Answer:
         return await acceptance.accept_quote(
@@ -102,6 +104,7 @@ class Scene(Struct, frozen=True, kw_only=True):
             subjects=SUBJECTS,
             cart=cart,
             jws=jws,
+            mode=mode,
             now=now,
         )
 

@@ -13,6 +13,7 @@ from kernel.errors import Refusal
 from partners.credit import service as credit
 from partners.credit.refunding import post_refund
 from partners.oauth.service import withdraw_consent
+from partners.offers.authorizing import MemberAuthorizationRequired
 from partners.offers.model import Quote
 from partners.offers.rules import (
     CartChanged,
@@ -52,6 +53,16 @@ async def test_the_guards_of_an_acceptance_speak_in_their_order(
     quote: Quote = structs.replace(await shop.quote(connection, shop.cart(120_000), now=now), state=state)
     with pytest.raises(refusal):
         check_acceptance(quote, cart_hash=cart_hash, jws=jws, now=quote.expires_at if late else now)
+
+
+async def test_in_live_mode_a_plan_takes_the_members_own_word(
+    connection: Connection, shop: Any, now: datetime
+) -> None:
+    quote = await shop.quote(connection, shop.cart(120_000), now=now)
+    await shop.disclose(connection, quote, now=now)
+    with pytest.raises(MemberAuthorizationRequired):
+        await shop.accept(connection, quote, mode="live", now=now)
+    assert (await shop.accept(connection, quote, now=now)).plan is not None, "nothing was used up"
 
 
 async def test_a_changed_cart_a_second_acceptance_and_a_withdrawn_consent_are_refused(
