@@ -15,6 +15,7 @@ from gateway.problems import exception_handlers
 from gateway.requests import Passage
 from kernel.database import Connection
 from kernel.ids import to_wire
+from kernel.settings import Settings
 from partners.oauth.service import PairwiseSubjects
 
 
@@ -35,6 +36,7 @@ async def http(
         "caller": hospital.caller,
         "subjects": PairwiseSubjects(),
         "signer": hospital.signer,
+        "settings": Settings(),
         "now": now,
     }
     app = Litestar(
