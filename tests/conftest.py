@@ -12,12 +12,17 @@ import asyncpg
 import msgspec
 import pytest
 import redis.asyncio
+from hypothesis import settings
 
 from kernel import migrate
 from kernel.database import Connection, Pool, open_pool
 from kernel.supervisor import EmbeddedServers, Endpoints
 
 TEMPLATE = "tessera_template"
+
+# No test is about time: a machine may stand still for as long as it likes.
+settings.register_profile("tessera", deadline=None)
+settings.load_profile("tessera")
 
 _RUN = pytest.StashKey["TestServers"]()
 

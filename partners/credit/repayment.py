@@ -23,6 +23,8 @@ Factor = tuple[int, int]
 
 _MODES: dict[Rounding, str] = {"nearest": ROUND_HALF_UP, "down": ROUND_FLOOR, "up": ROUND_CEILING}
 _EXACT = Context(prec=40, rounding=ROUND_HALF_EVEN, traps=[InvalidOperation, DivisionByZero, Overflow])
+#: around the first row that arithmetic finds, in fen
+NEIGHBOURS = (-1, 1, -2, 2, -3, 3)
 
 
 def round_half_up(numerator: int, denominator: int) -> int:
@@ -103,6 +105,22 @@ def _move_residue_to_first(
         if first + step < 1 or moved[-1] < 1 or abs(left_over) >= abs(residue):
             break
         first, residue, principals = first + step, left_over, moved
+    return _nearest_to_level(financed_fen, factors, level, first, principals)
+
+
+def _nearest_to_level(
+    financed_fen: int, factors: list[Factor], level: int, first: int, principals: list[int]
+) -> list[int]:
+    """From the first row found, on to whichever next to it leaves less: rounded interest makes small steps uneven."""
+    left_over = abs(_last_due(principals, factors) - level)
+    improved = True
+    while improved:
+        improved = False
+        for other in [first + step for step in NEIGHBOURS]:
+            moved = _repay(financed_fen, factors, level=level, first=other)
+            left = abs(_last_due(moved, factors) - level)
+            if other >= 1 and moved[-1] >= 1 and left < left_over:
+                first, left_over, principals, improved = other, left, moved, True
     return principals
 
 
