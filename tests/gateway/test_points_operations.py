@@ -15,6 +15,7 @@ from gateway import books
 from gateway.__main__ import main
 from gateway.admins import AdminNotAllowed, create_admin
 from gateway.cli import points as command
+from gateway.cli.acting import Deed
 from gateway.client import PartnerClient
 from gateway.runtime import Runtime
 from kernel.caller import MemberRef, MemberUnknown
@@ -173,12 +174,12 @@ async def test_a_batch_needs_its_scope_and_a_key(
 class Staff:
     """The command's deeds, in one transaction that is not committed."""
 
-    def __init__(self, connection: Connection, now: datetime) -> None:
+    def __init__(self, connection: Connection, runtime: Runtime) -> None:
         self._connection = connection
-        self._now = now
+        self._runtime = runtime
 
-    async def do(self, deed: Callable[[argparse.Namespace], command.Deed], **options: Any) -> list[str]:
-        return await deed(argparse.Namespace(**options))(self._connection, self._now)
+    async def do(self, deed: Callable[[argparse.Namespace], Deed], **options: Any) -> list[str]:
+        return await deed(argparse.Namespace(**options))(self._connection, self._runtime)
 
 
 @pytest.fixture
@@ -186,7 +187,7 @@ async def staff(runtime: Runtime, connection: Connection) -> Staff:
     now = runtime.clock.now()
     for login, roles in (("maker.one", ["maker"]), ("checker.two", ["maker", "checker"])):
         await create_admin(connection, login=login, roles=roles, vault=runtime.vault, now=now)  # type: ignore[arg-type]  # literals
-    return Staff(connection, now)
+    return Staff(connection, runtime)
 
 
 async def test_an_adjustment_takes_a_maker_and_a_checker(
@@ -234,4 +235,4 @@ async def test_types_and_rates_take_a_checker(staff: Staff) -> None:
 def test_the_command_says_what_is_missing(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit):
         main(["points", "adjust", "approve", "adj_x"])
-    assert "--as" in capsys.readouterr().err
+    assert "--by" in capsys.readouterr().err
